@@ -1,0 +1,404 @@
+"""Scenarios: what a run of the network is made of, validated, in SI units.
+
+This is the only module that converts units and the only one that checks a user's numbers.
+Every field that the paper leaves open is a *reading*; `book/readings.md` tells each one's story.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass, field, fields, replace
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
+
+
+class InvalidInput(ValueError):
+    """A value that cannot be used: the message names the field, the value and what is allowed."""
+
+    def __init__(self, field_name: str, value: object, allowed: str):
+        super().__init__(f"{field_name}: got {value!r}, allowed: {allowed}")
+
+
+def check_number(
+    name: str, value: object, low: float = 0.0, high: float = math.inf, *, open_low: bool = True
+) -> float:
+    """Return `value` as a float if it is a finite number within (low, high] or [low, high]."""
+    bound = f"a finite number {'>' if open_low else '>='} {low:g}" + (
+        f" and <= {high:g}" if high < math.inf else ""
+    )
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+        raise InvalidInput(name, value, bound)
+    if value > high or value < low or (open_low and value == low):
+        raise InvalidInput(name, value, bound)
+    return float(value)
+
+
+def check_integer(name: str, value: object, low: int, high: int | None = None) -> int:
+    """Return `value` as an int if it is a whole number within [low, high]."""
+    bound = f"a whole number >= {low}" + (f" and <= {high}" if high is not None else "")
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, Integral)
+        or value < low
+        or (high is not None and value > high)
+    ):
+        raise InvalidInput(name, value, bound)
+    return int(value)
+
+
+def check_choice(name: str, value: object, allowed: tuple[str, ...]) -> str:
+    """Return `value` if it is one of the `allowed` words."""
+    if not isinstance(value, str) or value not in allowed:
+        raise InvalidInput(name, value, "one of " + ", ".join(allowed))
+    return value
+
+
+def check_range(name: str, value: object, low: float = 0.0) -> tuple[float, float]:
+    """Return `value` as (lowest, highest) if it is an ordered pair of finite numbers above `low`."""
+    if isinstance(value, str) or not hasattr(value, "__len__") or len(value) != 2:
+        raise InvalidInput(name, value, "a pair [lowest, highest]")
+    first, last = (check_number(f"{name}[{i}]", entry, low) for i, entry in enumerate(value))
+    if first > last:
+        raise InvalidInput(name, value, "a pair [lowest, highest] in this order")
+    return first, last
+
+
+READINGS: dict[str, tuple[str, ...]] = {
+    "workload": ("per_task", "per_bit"),
+    "drop_rule": ("deadline", "wait"),
+    "device_rounding": ("ceil", "none"),
+    "server_rounding": ("ceil", "none"),
+    "transmission_rounding": ("ceil", "none"),
+    "channel_queue": ("per_channel", "per_device", "none"),
+    "edge_service": ("decision_order", "arrival_order", "equal_sharing"),
+    "edge_wait_from": ("arrival", "decision"),
+    "network": ("run", "episode"),
+    "in_flight": ("complete", "exclude", "drop"),
+    "dropped_energy": ("spent", "full", "none"),
+    "load": ("busy_share", "literal", "local_share"),
+    "load_mean": ("slots", "decisions"),
+    "delay_mean": ("completed", "tasks", "slots"),
+    "energy_mean": ("completed", "tasks", "slots"),
+    "energy_reference": ("own_history", "random_policy"),
+    "reward_history": ("running", "task"),
+    "history_mean": ("tasks", "slots"),
+    "failure_scope": ("offloaded", "all"),
+    "dropped_energy_term": ("printed", "capped"),
+    "load_sign": ("plus", "minus"),
+    "cost_units": ("si", "normalised"),
+    "observation": ("printed", "extended"),
+}
+"""Every reading the configuration selects, with its candidates (ledger: `book/readings.md`)."""
+
+
+@dataclass(frozen=True)
+class Readings:
+    """The choice taken for each open point of the paper; the defaults follow the ledger's rule."""
+
+    workload: str = "per_task"
+    drop_rule: str = "deadline"
+    device_rounding: str = "ceil"
+    server_rounding: str = "none"
+    transmission_rounding: str = "ceil"
+    channel_queue: str = "per_channel"
+    edge_service: str = "decision_order"
+    edge_wait_from: str = "arrival"
+    network: str = "run"
+    in_flight: str = "complete"
+    dropped_energy: str = "spent"
+    load: str = "busy_share"
+    load_mean: str = "slots"
+    delay_mean: str = "completed"
+    energy_mean: str = "tasks"
+    energy_reference: str = "random_policy"
+    reward_history: str = "running"
+    history_mean: str = "tasks"
+    failure_scope: str = "all"
+    dropped_energy_term: str = "capped"
+    load_sign: str = "minus"
+    cost_units: str = "normalised"
+    observation: str = "extended"
+
+    def __post_init__(self):
+        for entry in fields(self):
+            check_choice(f"readings.{entry.name}", getattr(self, entry.name), READINGS[entry.name])
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The lambdas of Eqs. (25) and (30), by what they weigh: the paper numbers them differently in each."""
+
+    delay: float = 0.25
+    energy: float = 0.25
+    drop: float = 0.25
+    load: float = 0.25
+
+    def __post_init__(self):
+        for entry in fields(self):
+            check_number(f"weights.{entry.name}", getattr(self, entry.name), 0.0, 1.0, open_low=False)
+
+
+@dataclass(frozen=True)
+class TaskKind:
+    """A family of AIGC tasks: sizes uniform in `size` [bit], drawn with probability `share`."""
+
+    name: str
+    size: tuple[float, float]
+    share: float = 1.0
+
+    def __post_init__(self):
+        object.__setattr__(self, "size", check_range(f"task_kinds.{self.name}.size", self.size))
+        check_number(f"task_kinds.{self.name}.share", self.share, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One network and the readings under which it is simulated; everything in SI units (Table III).
+
+    The channel is either a fixed `transmission_rate` [bit/s], or `bandwidth` [Hz], `channel_gain`
+    (a range, dimensionless) and `noise_power` [W], from which Eq. (13) gives the rate.
+    `workload_range` is in cycles a task or in cycles a bit, as `readings.workload` says.
+    """
+
+    name: str
+    devices: int
+    servers: int
+    slots: int
+    slot_duration: float
+    device_frequency: tuple[float, float]
+    server_frequency: tuple[float, float]
+    workload_range: tuple[float, float]
+    task_kinds: tuple[TaskKind, ...]
+    arrival_probability: float
+    tau_max_slots: int
+    waiting_power: float
+    transmission_power: float
+    workload_scale: float = 1.0
+    switched_capacitance: float = 1e-26
+    load_cap: float = 0.98
+    transmission_rate: float | None = None
+    bandwidth: float | None = None
+    channel_gain: tuple[float, float] | None = None
+    noise_power: float | None = None
+    weights: Weights = field(default_factory=Weights)
+    readings: Readings = field(default_factory=Readings)
+
+    def __post_init__(self):
+        for name in ("devices", "servers", "slots", "tau_max_slots"):
+            check_integer(name, getattr(self, name), 1)
+        for name in ("slot_duration", "workload_scale", "switched_capacitance", "transmission_power"):
+            check_number(name, getattr(self, name))
+        check_number("waiting_power", self.waiting_power, 0.0, open_low=False)
+        check_number("arrival_probability", self.arrival_probability, 0.0, 1.0)
+        check_number("load_cap", self.load_cap, 0.0, 1.0)
+        for name in ("device_frequency", "server_frequency", "workload_range"):
+            object.__setattr__(self, name, check_range(name, getattr(self, name)))
+        self._check_kinds()
+        self._check_channel()
+
+    def _check_kinds(self):
+        shares = sum(kind.share for kind in self.task_kinds)
+        if not self.task_kinds or abs(shares - 1.0) > 1e-9:
+            raise InvalidInput(
+                "task_kinds", [kind.share for kind in self.task_kinds], "shares that add up to 1"
+            )
+
+    def _check_channel(self):
+        shannon = (self.bandwidth, self.channel_gain, self.noise_power)
+        if self.transmission_rate is not None:
+            check_number("transmission_rate", self.transmission_rate)
+            if any(value is not None for value in shannon):
+                raise InvalidInput(
+                    "transmission_rate", self.transmission_rate, "either a rate or bandwidth, gain and noise"
+                )
+            return
+        if any(value is None for value in shannon):
+            raise InvalidInput(
+                "transmission_rate", None, "a rate, or all of bandwidth, channel_gain, noise_power"
+            )
+        check_number("bandwidth", self.bandwidth)
+        check_number("noise_power", self.noise_power)
+        object.__setattr__(self, "channel_gain", check_range("channel_gain", self.channel_gain))
+
+    @property
+    def actions(self) -> int:
+        """Number of places a task can run: 0 is the device itself, n = 1..N is server n."""
+        return self.servers + 1
+
+    @property
+    def tau_max(self) -> float:
+        """Longest allowed time of a task [s]."""
+        return self.tau_max_slots * self.slot_duration
+
+    @property
+    def largest_size(self) -> float:
+        """Largest task [bit]."""
+        return max(kind.size[1] for kind in self.task_kinds)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of everything that decides an episode (the name does not)."""
+        content = asdict(self) | {"name": ""}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+    def replace(self, **changes: Any) -> Scenario:
+        """A copy with some fields changed; a reading or a weight may be named directly."""
+        readings = {name: changes.pop(name) for name in list(changes) if name in READINGS}
+        unknown = set(changes) - {entry.name for entry in fields(self)}
+        if unknown:
+            raise InvalidInput(
+                "scenario", sorted(unknown), "fields of Scenario: " + ", ".join(e.name for e in fields(self))
+            )
+        if readings:
+            changes["readings"] = replace(changes.get("readings", self.readings), **readings)
+        return replace(self, **changes)
+
+
+UNITS = {"_ghz": 1e9, "_mhz": 1e6, "_mbit": 1e6, "_mbps": 1e6, "_megacycles": 1e6, "_ms": 1e-3}
+
+TABLE_III: dict[str, Any] = {
+    "devices": 30,
+    "servers": 8,
+    "slots": 100,
+    "slot_duration_ms": 100,
+    "device_frequency_ghz": (3.0, 5.0),
+    "server_frequency_ghz": (30.0, 41.8),
+    "transmission_rate_mbps": 14,
+    "task_kinds": {"uniform": {"size_mbit": (2.0, 10.0)}},
+    "workload_range_megacycles": (2000, 3000),
+    "waiting_power": 0.1,
+    "transmission_power": 2.3,
+    "arrival_probability": 0.6,
+}
+"""Table III (and the 100 slots of Fig. 4) as printed, in the paper's units."""
+
+TASK_KINDS: dict[str, dict[str, Any]] = {
+    "uniform": {"uniform": {"size_mbit": (2.0, 10.0)}},
+    "services": {
+        "text": {"size_mbit": (1.0, 3.0), "share": 1 / 3},
+        "image": {"size_mbit": (5.0, 10.0), "share": 1 / 3},
+        "audio": {"size_mbit": (3.0, 10.0), "share": 1 / 3},
+    },
+    "factory": {
+        "A": {"size_mbit": (2.0, 4.0), "share": 0.5},
+        "B": {"size_mbit": (5.0, 8.0), "share": 0.5},
+    },
+}
+"""Task mixtures: Table III; the text, image and audio services of Section III-A; the factory of Fig. 4."""
+
+SCENARIOS: dict[str, dict[str, Any]] = {
+    "table-iii": {
+        "tau_max_slots": 20,
+        "readings": {
+            "drop_rule": "wait",
+            "delay_mean": "slots",
+            "energy_mean": "slots",
+            "load": "literal",
+            "energy_reference": "own_history",
+            "failure_scope": "offloaded",
+            "dropped_energy_term": "printed",
+            "load_sign": "plus",
+            "cost_units": "si",
+            "observation": "printed",
+        },
+    },
+    "fitted": {
+        "tau_max_slots": 7,
+        "workload_scale": 0.18,
+        "readings": {
+            "device_rounding": "none",
+            "channel_queue": "none",
+            "edge_wait_from": "decision",
+            "load_mean": "decisions",
+        },
+    },
+    "balanced": {"tau_max_slots": 8, "workload_scale": 0.25},
+}
+"""Named scenarios, as changes of `TABLE_III`: the printed parameters, a reconstruction of Table IV, a balanced load."""
+
+
+def _to_si(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Strip unit suffixes from the names and multiply the values by what the unit stands for."""
+    converted = {}
+    for name, value in table.items():
+        unit = next((suffix for suffix in UNITS if name.endswith(suffix)), None)
+        if unit is not None:
+            pair = isinstance(value, list | tuple)
+            entries = [
+                check_number(prefix + name, entry) * UNITS[unit] for entry in (value if pair else [value])
+            ]
+            name, value = name.removesuffix(unit), tuple(entries) if pair else entries[0]
+        if name in converted:
+            raise InvalidInput(prefix + name, value, "each field once, in one unit")
+        converted[name] = value
+    return converted
+
+
+def _fields_of(kind: type, name: str, table: object) -> dict[str, Any]:
+    """Return `table` if it is a mapping whose keys are all fields of the dataclass `kind`."""
+    known = [entry.name for entry in fields(kind)]
+    if not isinstance(table, dict):
+        raise InvalidInput(name, table, "a mapping with fields " + ", ".join(known))
+    for key in table:
+        if key not in known:
+            raise InvalidInput(f"{name}.{key}", table[key], "fields " + ", ".join(known))
+    return table
+
+
+def from_units(table: dict[str, Any], name: str = "custom") -> Scenario:
+    """Build a scenario from a table in the paper's units, such as `TABLE_III` with some changes.
+
+    A name may carry one of the unit suffixes in `UNITS` (`device_frequency_ghz`); without one it is SI.
+    """
+    content = _to_si({"name": name} | table)
+    kinds = content.get("task_kinds", {})
+    if isinstance(kinds, str):
+        kinds = TASK_KINDS[check_choice("task_kinds", kinds, tuple(TASK_KINDS))]
+    if not isinstance(kinds, dict) or not all(isinstance(kind, dict) for kind in kinds.values()):
+        raise InvalidInput(
+            "task_kinds", kinds, "a mixture by name (" + ", ".join(TASK_KINDS) + ") or a mapping of kinds"
+        )
+    entries = {kind: _to_si(value, f"task_kinds.{kind}.") for kind, value in kinds.items()}
+    content["task_kinds"] = tuple(
+        TaskKind(**_fields_of(TaskKind, "task_kinds", {"name": kind, "size": None} | value))
+        for kind, value in entries.items()
+    )
+    content["weights"] = Weights(**_fields_of(Weights, "weights", content.get("weights", {})))
+    content["readings"] = Readings(**_fields_of(Readings, "readings", content.get("readings", {})))
+    known = _fields_of(Scenario, "scenario", content)
+    missing = {"tau_max_slots", "devices", "servers"} - set(known)
+    if missing:
+        raise InvalidInput(
+            "scenario", sorted(missing), "a table with every field of Table III and tau_max_slots"
+        )
+    return Scenario(**known)
+
+
+def load_scenario(source: str, **changes: Any) -> Scenario:
+    """Return the scenario called `source`, or the one in the JSON file at that path, with `changes` applied.
+
+    A file holds changes of `TABLE_III` in the paper's units, for example
+    `{"tau_max_slots": 9, "device_frequency_ghz": [2, 4], "readings": {"drop_rule": "wait"}}`.
+    """
+    if source in SCENARIOS:
+        scenario = from_units(TABLE_III | SCENARIOS[source], source)
+    elif isinstance(source, str) and source.endswith(".json"):
+        scenario = from_units(TABLE_III | _read_table(Path(source)), Path(source).stem)
+    else:
+        raise InvalidInput(
+            "scenario", source, "one of " + ", ".join(SCENARIOS) + ", or a path ending in .json"
+        )
+    return scenario.replace(**changes) if changes else scenario
+
+
+def _read_table(path: Path) -> dict[str, Any]:
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidInput("scenario", str(path), f"a readable JSON file ({error})") from None
+    if not isinstance(table, dict):
+        raise InvalidInput("scenario", str(path), "a JSON object of scenario fields")
+    return table

@@ -1,0 +1,120 @@
+"""Objective and reward, Eqs. (25)-(31): one pure function each, shared with the compiled simulator."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba.extending import register_jitable
+
+_TINY = 1e-300  # makes the ratio of two zero energies 1
+
+
+@register_jitable
+def task_cost(delay, energy, dropped, load, weight_delay, weight_energy, weight_drop, weight_load):
+    """Cost F of one task (Eq. 25).
+
+    delay, energy : (...) float
+        [s] and [J] as printed, or both divided by a scale so that they can be added (reading R20).
+    dropped : (...) bool
+        mu^dead: whether the task failed.
+    load : (...) float
+        L of the device for a local task, 0 for an offloaded one.
+    weight_delay, weight_energy, weight_drop, weight_load : float
+        lambda_1, lambda_2, lambda_3, lambda_4 of Eq. (25).
+    """
+    return weight_delay * delay + weight_energy * energy + weight_drop * dropped + weight_load * load
+
+
+def mean_cost(cost):
+    """Objective: mean cost over slots and devices, slots without a task costing nothing (Eq. 26).
+
+    cost : (..., T, M) float
+        Eq. (25) of each task.
+    """
+    return np.mean(cost, axis=(-2, -1))
+
+
+def constraint_violations(tasks, servers, tau_max_slots):
+    """Number of recorded tasks that break each of the constraints c1-c5 of Eq. (26).
+
+    tasks : (..., T, M) structured array
+        Outcomes as `simulator.TASK` records them.
+    servers : int
+        N.
+    tau_max_slots : int
+        [slots].
+
+    Returns a dict c1..c5 -> count. A dropped task is the model's answer to c4 and c5, so only completed ones count
+    there; "<" is read as "finishes in its last allowed slot at the latest". c2 and c3 hold by construction of
+    `model.decode_action`; c2 counts tasks whose place is no whole number of a decision, c3 those on no server.
+    """
+    done = tasks[tasks["fate"] == 1]
+    decided = tasks[tasks["fate"] > 0]
+    late = done["delay_slots"] > tau_max_slots + 1e-9
+    local = done["place"] == 0
+    return {
+        "c1": int(np.sum(~np.isfinite(decided["end_slot"]) | (decided["end_slot"] < 0))),
+        "c2": int(np.sum(decided["place"] < 0)),
+        "c3": int(np.sum(decided["place"] > servers)),
+        "c4": int(np.sum(late & local)),
+        "c5": int(np.sum(late & ~local)),
+    }
+
+
+@register_jitable
+def mean_delay(delay_sum, count):
+    """l_D: mean delay of a device's tasks so far [s] (Eq. 27).
+
+    delay_sum : (...) float
+        Sum of the delays [s].
+    count : (...) float
+        T_k, the slots elapsed, or the number of tasks (reading R16).
+    """
+    return delay_sum / count
+
+
+@register_jitable
+def mean_energy(energy_sum, count):
+    """l_E: mean energy of a device's tasks so far [J] (Eq. 28).
+
+    energy_sum : (...) float
+        Sum of the energies [J].
+    count : (...) float
+        T_k, the slots elapsed, or the number of tasks (reading R16).
+    """
+    return energy_sum / count
+
+
+@register_jitable
+def reward_terms(energy, reference_energy, delay, tau_max, failed, decided, load_variance):
+    """sigma_E, sigma_D, sigma_F and sigma_L (Eq. 29).
+
+    energy, reference_energy : (...) float
+        Energy of the latest task and l_E, the energy it is compared with [J].
+    delay, tau_max : (...) float
+        l_D and D_max [s].
+    failed, decided : (...) float
+        g and G: failed tasks and all tasks counted.
+    load_variance : (...) float
+        Mean over devices of the squared distance from the mean load.
+    """
+    ratio = (energy + _TINY) / (reference_energy + _TINY)
+    sigma_energy = -np.log2(ratio + 1e-10)
+    sigma_delay = 1.0 - delay / tau_max
+    sigma_success = 1.0 - failed / np.maximum(decided, 1.0)
+    return sigma_energy, sigma_delay, sigma_success, load_variance
+
+
+@register_jitable
+def reward(terms, weight_energy, weight_delay, weight_drop, weight_load, load_sign):
+    """Weighted sum of the four terms (Eq. 30).
+
+    terms : 4-tuple of (...) float
+        Eq. (29).
+    weight_energy, weight_delay, weight_drop, weight_load : float
+        lambda_1, lambda_2, lambda_3, lambda_4 of Eq. (30), in its order.
+    load_sign : float
+        +1 as printed, which pays for an uneven load, or -1 (reading R18).
+    """
+    sigma_energy, sigma_delay, sigma_success, sigma_load = terms
+    gains = weight_energy * sigma_energy + weight_delay * sigma_delay + weight_drop * sigma_success
+    return gains + load_sign * weight_load * sigma_load
