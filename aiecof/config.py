@@ -22,13 +22,9 @@ class InvalidInput(ValueError):
         super().__init__(f"{field_name}: got {value!r}, allowed: {allowed}")
 
 
-def check_number(
-    name: str, value: object, low: float = 0.0, high: float = math.inf, *, open_low: bool = True
-) -> float:
+def check_number(name: str, value: object, low: float = 0.0, high: float = math.inf, *, open_low: bool = True) -> float:
     """Return `value` as a float if it is a finite number within (low, high] or [low, high]."""
-    bound = f"a finite number {'>' if open_low else '>='} {low:g}" + (
-        f" and <= {high:g}" if high < math.inf else ""
-    )
+    bound = f"a finite number {'>' if open_low else '>='} {low:g}" + (f" and <= {high:g}" if high < math.inf else "")
     if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
         raise InvalidInput(name, value, bound)
     if value > high or value < low or (open_low and value == low):
@@ -39,12 +35,7 @@ def check_number(
 def check_integer(name: str, value: object, low: int, high: int | None = None) -> int:
     """Return `value` as an int if it is a whole number within [low, high]."""
     bound = f"a whole number >= {low}" + (f" and <= {high}" if high is not None else "")
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, Integral)
-        or value < low
-        or (high is not None and value > high)
-    ):
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < low or (high is not None and value > high):
         raise InvalidInput(name, value, bound)
     return int(value)
 
@@ -202,9 +193,7 @@ class Scenario:
     def _check_kinds(self):
         shares = sum(kind.share for kind in self.task_kinds)
         if not self.task_kinds or abs(shares - 1.0) > 1e-9:
-            raise InvalidInput(
-                "task_kinds", [kind.share for kind in self.task_kinds], "shares that add up to 1"
-            )
+            raise InvalidInput("task_kinds", [kind.share for kind in self.task_kinds], "shares that add up to 1")
 
     def _check_channel(self):
         shannon = (self.bandwidth, self.channel_gain, self.noise_power)
@@ -216,9 +205,7 @@ class Scenario:
                 )
             return
         if any(value is None for value in shannon):
-            raise InvalidInput(
-                "transmission_rate", None, "a rate, or all of bandwidth, channel_gain, noise_power"
-            )
+            raise InvalidInput("transmission_rate", None, "a rate, or all of bandwidth, channel_gain, noise_power")
         check_number("bandwidth", self.bandwidth)
         check_number("noise_power", self.noise_power)
         object.__setattr__(self, "channel_gain", check_range("channel_gain", self.channel_gain))
@@ -327,9 +314,7 @@ def _to_si(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         unit = next((suffix for suffix in UNITS if name.endswith(suffix)), None)
         if unit is not None:
             pair = isinstance(value, list | tuple)
-            entries = [
-                check_number(prefix + name, entry) * UNITS[unit] for entry in (value if pair else [value])
-            ]
+            entries = [check_number(prefix + name, entry) * UNITS[unit] for entry in (value if pair else [value])]
             name, value = name.removesuffix(unit), tuple(entries) if pair else entries[0]
         if name in converted:
             raise InvalidInput(prefix + name, value, "each field once, in one unit")
@@ -371,9 +356,7 @@ def from_units(table: dict[str, Any], name: str = "custom") -> Scenario:
     known = _fields_of(Scenario, "scenario", content)
     missing = {"tau_max_slots", "devices", "servers"} - set(known)
     if missing:
-        raise InvalidInput(
-            "scenario", sorted(missing), "a table with every field of Table III and tau_max_slots"
-        )
+        raise InvalidInput("scenario", sorted(missing), "a table with every field of Table III and tau_max_slots")
     return Scenario(**known)
 
 
@@ -388,9 +371,7 @@ def load_scenario(source: str, **changes: Any) -> Scenario:
     elif isinstance(source, str) and source.endswith(".json"):
         scenario = from_units(TABLE_III | _read_table(Path(source)), Path(source).stem)
     else:
-        raise InvalidInput(
-            "scenario", source, "one of " + ", ".join(SCENARIOS) + ", or a path ending in .json"
-        )
+        raise InvalidInput("scenario", source, "one of " + ", ".join(SCENARIOS) + ", or a path ending in .json")
     return scenario.replace(**changes) if changes else scenario
 
 

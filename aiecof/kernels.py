@@ -22,9 +22,7 @@ from aiecof import model, objective
 _SOURCES = [Path(source.__file__) for source in (model, objective)] + [Path(__file__)]
 _STATE = hashlib.sha256(b"".join(path.read_bytes() for path in _SOURCES)).hexdigest()[:12]
 _OTHERS_CACHE = numba.config.CACHE_DIR
-numba.config.CACHE_DIR = str(
-    Path(_OTHERS_CACHE or Path(__file__).parent / "__pycache__") / f"kernels-{_STATE}"
-)
+numba.config.CACHE_DIR = str(Path(_OTHERS_CACHE or Path(__file__).parent / "__pycache__") / f"kernels-{_STATE}")
 
 COMPLETED, DROPPED, IN_FLIGHT = 1, 2, 3
 
@@ -35,18 +33,10 @@ TASK = np.dtype([("place", "i4"), ("fate", "i4")] + [(name, "f8") for name in _F
 the end), slots spent in each stage, slot of completion or drop, energies [J], load of the device at the decision, cost
 (Eq. 25), reward (Eq. 31)."""
 
-DEVICE = np.dtype(
-    [(name, "f8") for name in ("end", "energy", "delay", "tasks", "local", "counted", "failed")]
-)
+DEVICE = np.dtype([(name, "f8") for name in ("end", "energy", "delay", "tasks", "local", "counted", "failed")])
 TOTAL = np.dtype(
-    [
-        (name, "f8")
-        for name in ("tasks", "local", "completed", "dropped", "in_flight", "delay_completed", "delay")
-    ]
-    + [
-        (name, "f8")
-        for name in ("energy_completed", "energy", "load_slots", "load_decisions", "reward", "cost")
-    ]
+    [(name, "f8") for name in ("tasks", "local", "completed", "dropped", "in_flight", "delay_completed", "delay")]
+    + [(name, "f8") for name in ("energy_completed", "energy", "load_slots", "load_decisions", "reward", "cost")]
 )
 
 
@@ -189,9 +179,7 @@ def decision_reward(p, device, energy, delay, dropped, load_variance, slot):
         t, from 0.
     """
     count = slot + 1.0 if p["per_slot_history"] else device["tasks"]
-    reference = (
-        objective.mean_energy(device["energy"], count) if p["own_reference"] else p["reference_energy"]
-    )
+    reference = objective.mean_energy(device["energy"], count) if p["own_reference"] else p["reference_energy"]
     failed, counted = device["failed"], device["counted"]
     if p["running_reward"]:
         delay = objective.mean_delay(device["delay"], count)
@@ -281,9 +269,7 @@ def _decide(p, a, b, slot, first, actions, rewards):
             n = place - 1
             c = 0 if p["shared_channel"] else n
             free = channel_end[m, c] if p["queue_channels"] else -1.0
-            outcome = _run_on_server(
-                p, size[m], density[m], server_frequency[n], rate[m, n], free, server_end[n], slot
-            )
+            outcome = _run_on_server(p, size[m], density[m], server_frequency[n], rate[m, n], free, server_end[n], slot)
             channel_end[m, c] = max(free, slot + outcome.transmission_wait + outcome.transmission - 1.0)
             if not outcome.lost:
                 server_end[n] = max(server_end[n], outcome.end)

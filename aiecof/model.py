@@ -228,9 +228,7 @@ def edge_delay(previous_end, slot, size, density, frequency, slot_duration, roun
 
     Returns (wait, service); D_edge is their sum.
     """
-    return waiting_delay(previous_end, slot), computing_delay(
-        size, density, frequency, slot_duration, rounded
-    )
+    return waiting_delay(previous_end, slot), computing_delay(size, density, frequency, slot_duration, rounded)
 
 
 @register_jitable

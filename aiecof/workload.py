@@ -61,14 +61,10 @@ class Trace:
         for name, shape in shapes.items():
             values = getattr(self, name)
             if values.shape != shape:
-                raise InvalidInput(
-                    f"trace.{name}", values.shape, f"shape {shape} for scenario {scenario.name}"
-                )
+                raise InvalidInput(f"trace.{name}", values.shape, f"shape {shape} for scenario {scenario.name}")
             positive = name not in ("size", "kind")
             if not np.all(np.isfinite(values)) or (positive and np.any(values <= 0)):
-                raise InvalidInput(
-                    f"trace.{name}", "an entry that is", "finite" + (" and > 0" if positive else "")
-                )
+                raise InvalidInput(f"trace.{name}", "an entry that is", "finite" + (" and > 0" if positive else ""))
         if np.any(self.size < 0):
             raise InvalidInput("trace.size", float(self.size.min()), "0 (no task) or a size > 0")
         return self
@@ -179,9 +175,7 @@ def toy_trace() -> Trace:
     server 1 and w / 2 on server 2.
     """
     mbit = np.array([[2, 4], [4, 2], [2, 2], [4, 4], [2, 2], [0, 6], [6, 0], [2, 2]], dtype=float)
-    gcycles = np.array(
-        [[0.8, 2.0], [0.8, 4.0], [2.0, 0.4], [4.0, 1.0], [1.0, 1.0], [1, 2.0], [0.4, 1], [0.4, 0.4]]
-    )
+    gcycles = np.array([[0.8, 2.0], [0.8, 4.0], [2.0, 0.4], [4.0, 1.0], [1.0, 1.0], [1, 2.0], [0.4, 1], [0.4, 0.4]])
     density = gcycles * 1e9 / np.where(mbit > 0, mbit * 1e6, 1e6)
     return Trace(
         size=mbit[None] * 1e6,
