@@ -157,7 +157,7 @@ def _draw_network(scenario: Scenario, rng: np.random.Generator) -> tuple[np.ndar
     )
 
 
-TOY_ACTIONS = np.array([[0, 1], [0, 1], [1, 0], [1, 0], [2, 2], [0, 0], [0, 0], [0, 0]])
+TOY_ACTIONS = np.array([[0, 1], [0, 1], [1, 0], [1, 0], [2, 2], [0, 0], [0, 0], [1, 0]])
 """(T, M) decisions for `toy_trace` whose every outcome is worked out by hand in the book and in the tests."""
 
 
@@ -174,7 +174,7 @@ def toy_trace() -> Trace:
     x Mbit takes ceil(x / 2) slots on the channel; one of w Gcycles takes w / 0.4 slots on a device, w / 4 on
     server 1 and w / 2 on server 2.
     """
-    mbit = np.array([[2, 4], [4, 2], [2, 2], [4, 4], [2, 2], [0, 6], [6, 0], [2, 2]], dtype=float)
+    mbit = np.array([[2, 4], [4, 2], [2, 2], [4, 4], [2, 2], [0, 6], [6, 0], [8, 2]], dtype=float)
     gcycles = np.array([[0.8, 2.0], [0.8, 4.0], [2.0, 0.4], [4.0, 1.0], [1.0, 1.0], [1, 2.0], [0.4, 1], [0.4, 0.4]])
     density = gcycles * 1e9 / np.where(mbit > 0, mbit * 1e6, 1e6)
     return Trace(
