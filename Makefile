@@ -1,0 +1,54 @@
+# One command does one thing; `make help` lists them. Needs Python 3.11-3.13, git and make.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: setup book test quick results figures bench labs lint clean help
+
+# One thread a process: the episodes are small, and several threads only slow them down.
+book test quick: export OMP_NUM_THREADS = 1
+
+setup: $(INSTALLED)  ## create .venv and install the pinned environment into it
+
+# torch goes first: left to the resolver it may be tried in several versions of several GB.
+$(INSTALLED): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	  { echo "Python 3.11, 3.12 or 3.13 is needed; choose one with: make setup PYTHON=python3.12"; exit 1; }
+	@echo "Installing into .venv; this takes a few minutes the first time."
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock torch
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[book,dev]'
+	@touch $@
+
+book: $(INSTALLED)  ## build the book into _build/html/index.html (FORCE=1 executes every notebook again)
+	$(BIN)/python book/build.py
+
+test: $(INSTALLED)  ## run every test
+	$(BIN)/python -m pytest
+
+quick: $(INSTALLED)  ## a few episodes and the fast tests, in about a minute
+	$(BIN)/aiecof simulate --scenario balanced --policy random --episodes 5 --seed 1
+	$(BIN)/aiecof simulate --scenario balanced --policy always-local --episodes 5 --seed 1
+	$(BIN)/python -m pytest -m 'not slow'
+
+bench: $(INSTALLED)  ## measure the speed of the simulator
+	$(BIN)/aiecof bench simulator
+
+results:  ## the tables of every experiment (none yet)
+	@echo "make results: there are no experiments yet, so there is nothing to run."; exit 2
+
+figures:  ## the figures of the paper from results/ (none yet)
+	@echo "make figures: there are no results yet, so there is nothing to draw."; exit 2
+
+labs:  ## the course labs (none yet)
+	@echo "make labs: there are no labs yet."; exit 2
+
+lint: $(INSTALLED)  ## check style with ruff
+	$(BIN)/ruff check .
+
+clean:  ## remove the built book and every cache; .venv stays
+	rm -rf _build .pytest_cache .ruff_cache .hypothesis aiecof/__pycache__ tests/__pycache__ book/__pycache__
+
+help:  ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
