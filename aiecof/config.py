@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass, field, fields, replace
+import sys
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from decimal import Decimal
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -19,15 +21,18 @@ class InvalidInput(ValueError):
     """A value that cannot be used: the message names the field, the value and what is allowed."""
 
     def __init__(self, field_name: str, value: object, allowed: str):
-        super().__init__(f"{field_name}: got {value!r}, allowed: {allowed}")
+        super().__init__(field_name, value, allowed)  # the arguments as they are, so that it can be pickled
+
+    def __str__(self) -> str:
+        return "{}: got {!r}, allowed: {}".format(*self.args)
 
 
 def check_number(name: str, value: object, low: float = 0.0, high: float = math.inf, *, open_low: bool = True) -> float:
     """Return `value` as a float if it is a finite number within (low, high] or [low, high]."""
     bound = f"a finite number {'>' if open_low else '>='} {low:g}" + (f" and <= {high:g}" if high < math.inf else "")
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
-        raise InvalidInput(name, value, bound)
-    if value > high or value < low or (open_low and value == low):
+    limit = sys.float_info.max
+    finite = abs(value) <= limit if isinstance(value, int) else isinstance(value, Real) and math.isfinite(value)
+    if isinstance(value, bool) or not finite or value > high or value < low or (open_low and value == low):
         raise InvalidInput(name, value, bound)
     return float(value)
 
@@ -47,9 +52,16 @@ def check_choice(name: str, value: object, allowed: tuple[str, ...]) -> str:
     return value
 
 
+def check_type(name: str, value: object, kind: type) -> Any:
+    """Return `value` if it is a `kind`."""
+    if not isinstance(value, kind):
+        raise InvalidInput(name, value, f"a {kind.__name__}")
+    return value
+
+
 def check_range(name: str, value: object, low: float = 0.0) -> tuple[float, float]:
     """Return `value` as (lowest, highest) if it is an ordered pair of finite numbers above `low`."""
-    if isinstance(value, str) or not hasattr(value, "__len__") or len(value) != 2:
+    if not isinstance(value, list | tuple) or len(value) != 2:
         raise InvalidInput(name, value, "a pair [lowest, highest]")
     first, last = (check_number(f"{name}[{i}]", entry, low) for i, entry in enumerate(value))
     if first > last:
@@ -129,7 +141,8 @@ class Weights:
 
     def __post_init__(self):
         for entry in fields(self):
-            check_number(f"weights.{entry.name}", getattr(self, entry.name), 0.0, 1.0, open_low=False)
+            weight = check_number(f"weights.{entry.name}", getattr(self, entry.name), 0.0, 1.0, open_low=False)
+            object.__setattr__(self, entry.name, weight)
 
 
 @dataclass(frozen=True)
@@ -141,8 +154,9 @@ class TaskKind:
     share: float = 1.0
 
     def __post_init__(self):
+        check_type("task_kinds.name", self.name, str)
         object.__setattr__(self, "size", check_range(f"task_kinds.{self.name}.size", self.size))
-        check_number(f"task_kinds.{self.name}.share", self.share, 0.0, 1.0)
+        object.__setattr__(self, "share", check_number(f"task_kinds.{self.name}.share", self.share, 0.0, 1.0))
 
 
 @dataclass(frozen=True)
@@ -178,37 +192,38 @@ class Scenario:
     readings: Readings = field(default_factory=Readings)
 
     def __post_init__(self):
+        for name, kind in {"name": str, "weights": Weights, "readings": Readings}.items():
+            check_type(name, getattr(self, name), kind)
         for name in ("devices", "servers", "slots", "tau_max_slots"):
-            check_integer(name, getattr(self, name), 1)
-        for name in ("slot_duration", "workload_scale", "switched_capacitance", "transmission_power"):
-            check_number(name, getattr(self, name))
-        check_number("waiting_power", self.waiting_power, 0.0, open_low=False)
-        check_number("arrival_probability", self.arrival_probability, 0.0, 1.0)
-        check_number("load_cap", self.load_cap, 0.0, 1.0)
+            self._set(name, check_integer(name, getattr(self, name), 1))
+        self._set("waiting_power", check_number("waiting_power", self.waiting_power, open_low=False))
+        shares = ("arrival_probability", "load_cap")
+        for name in ("slot_duration", "workload_scale", "switched_capacitance", "transmission_power", *shares):
+            self._set(name, check_number(name, getattr(self, name), 0.0, 1.0 if name in shares else math.inf))
         for name in ("device_frequency", "server_frequency", "workload_range"):
-            object.__setattr__(self, name, check_range(name, getattr(self, name)))
+            self._set(name, check_range(name, getattr(self, name)))
         self._check_kinds()
         self._check_channel()
 
+    def _set(self, name: str, value: object):
+        object.__setattr__(self, name, value)  # one type for equal values, so that their fingerprints are equal
+
     def _check_kinds(self):
-        shares = sum(kind.share for kind in self.task_kinds)
-        if not self.task_kinds or abs(shares - 1.0) > 1e-9:
-            raise InvalidInput("task_kinds", [kind.share for kind in self.task_kinds], "shares that add up to 1")
+        kinds = self.task_kinds
+        if not isinstance(kinds, list | tuple) or not all(isinstance(kind, TaskKind) for kind in kinds):
+            raise InvalidInput("task_kinds", kinds, "a sequence of TaskKind")
+        if abs(sum(kind.share for kind in kinds) - 1.0) > 1e-9:
+            raise InvalidInput("task_kinds", [kind.share for kind in kinds], "shares that add up to 1")
+        self._set("task_kinds", tuple(kinds))
 
     def _check_channel(self):
-        shannon = (self.bandwidth, self.channel_gain, self.noise_power)
-        if self.transmission_rate is not None:
-            check_number("transmission_rate", self.transmission_rate)
-            if any(value is not None for value in shannon):
-                raise InvalidInput(
-                    "transmission_rate", self.transmission_rate, "either a rate or bandwidth, gain and noise"
-                )
-            return
-        if any(value is None for value in shannon):
-            raise InvalidInput("transmission_rate", None, "a rate, or all of bandwidth, channel_gain, noise_power")
-        check_number("bandwidth", self.bandwidth)
-        check_number("noise_power", self.noise_power)
-        object.__setattr__(self, "channel_gain", check_range("channel_gain", self.channel_gain))
+        shannon = ["bandwidth", "channel_gain", "noise_power"]
+        given = [name for name in ["transmission_rate", *shannon] if getattr(self, name) is not None]
+        if given not in (["transmission_rate"], shannon):
+            raise InvalidInput("transmission_rate", self.transmission_rate, f"a rate, or all of {', '.join(shannon)}")
+        for name in given:
+            check = check_range if name == "channel_gain" else check_number
+            self._set(name, check(name, getattr(self, name)))
 
     @property
     def actions(self) -> int:
@@ -228,20 +243,15 @@ class Scenario:
     @property
     def fingerprint(self) -> str:
         """Hash of everything that decides an episode (the name does not)."""
-        content = asdict(self) | {"name": ""}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+        content = json.dumps(asdict(self) | {"name": ""}, sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     def replace(self, **changes: Any) -> Scenario:
-        """A copy with some fields changed; a reading or a weight may be named directly."""
+        """A copy with some fields changed; a reading may be named directly."""
         readings = {name: changes.pop(name) for name in list(changes) if name in READINGS}
-        unknown = set(changes) - {entry.name for entry in fields(self)}
-        if unknown:
-            raise InvalidInput(
-                "scenario", sorted(unknown), "fields of Scenario: " + ", ".join(e.name for e in fields(self))
-            )
-        if readings:
-            changes["readings"] = replace(changes.get("readings", self.readings), **readings)
-        return replace(self, **changes)
+        _fields_of(Scenario, "scenario", changes)
+        before = check_type("readings", changes.get("readings", self.readings), Readings)
+        return replace(self, **changes | {"readings": replace(before, **readings)})
 
 
 UNITS = {"_ghz": 1e9, "_mhz": 1e6, "_mbit": 1e6, "_mbps": 1e6, "_megacycles": 1e6, "_ms": 1e-3}
@@ -283,6 +293,9 @@ SCENARIOS: dict[str, dict[str, Any]] = {
             "drop_rule": "wait",
             "delay_mean": "slots",
             "energy_mean": "slots",
+            "history_mean": "slots",
+            "in_flight": "exclude",
+            "dropped_energy": "full",
             "load": "literal",
             "energy_reference": "own_history",
             "failure_scope": "offloaded",
@@ -307,14 +320,18 @@ SCENARIOS: dict[str, dict[str, Any]] = {
 """Named scenarios, as changes of `TABLE_III`: the printed parameters, a reconstruction of Table IV, a balanced load."""
 
 
-def _to_si(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def _to_si(table: object, prefix: str = "") -> dict[str, Any]:
     """Strip unit suffixes from the names and multiply the values by what the unit stands for."""
+    if not isinstance(table, dict) or not all(isinstance(name, str) for name in table):
+        raise InvalidInput(prefix.rstrip(".") or "scenario", table, "a mapping from names to values")
     converted = {}
     for name, value in table.items():
         unit = next((suffix for suffix in UNITS if name.endswith(suffix)), None)
         if unit is not None:
             pair = isinstance(value, list | tuple)
-            entries = [check_number(prefix + name, entry) * UNITS[unit] for entry in (value if pair else [value])]
+            # In decimals, so that 4.35 GHz is 4350000000.0 Hz and not the product of two rounded numbers.
+            numbers = [Decimal(repr(check_number(prefix + name, entry))) for entry in (value if pair else [value])]
+            entries = [float(number * Decimal(repr(UNITS[unit]))) for number in numbers]
             name, value = name.removesuffix(unit), tuple(entries) if pair else entries[0]
         if name in converted:
             raise InvalidInput(prefix + name, value, "each field once, in one unit")
@@ -338,48 +355,43 @@ def from_units(table: dict[str, Any], name: str = "custom") -> Scenario:
 
     A name may carry one of the unit suffixes in `UNITS` (`device_frequency_ghz`); without one it is SI.
     """
-    content = _to_si({"name": name} | table)
-    kinds = content.get("task_kinds", {})
+    content = {"name": name} | _to_si(table)
+    known = _fields_of(Scenario, "scenario", content)
+    needed = [entry.name for entry in fields(Scenario) if entry.default is entry.default_factory is MISSING]
+    missing = [name for name in needed if name not in known]
+    if missing:
+        raise InvalidInput("scenario", f"none for {', '.join(missing)}", "every field of Table III and tau_max_slots")
+    kinds = content["task_kinds"]
     if isinstance(kinds, str):
         kinds = TASK_KINDS[check_choice("task_kinds", kinds, tuple(TASK_KINDS))]
-    if not isinstance(kinds, dict) or not all(isinstance(kind, dict) for kind in kinds.values()):
-        raise InvalidInput(
-            "task_kinds", kinds, "a mixture by name (" + ", ".join(TASK_KINDS) + ") or a mapping of kinds"
-        )
+    if not isinstance(kinds, dict):
+        raise InvalidInput("task_kinds", kinds, "a mapping of kinds, or one of " + ", ".join(TASK_KINDS))
     entries = {kind: _to_si(value, f"task_kinds.{kind}.") for kind, value in kinds.items()}
     content["task_kinds"] = tuple(
-        TaskKind(**_fields_of(TaskKind, "task_kinds", {"name": kind, "size": None} | value))
+        TaskKind(**_fields_of(TaskKind, f"task_kinds.{kind}", {"name": kind, "size": None} | value))
         for kind, value in entries.items()
     )
     content["weights"] = Weights(**_fields_of(Weights, "weights", content.get("weights", {})))
     content["readings"] = Readings(**_fields_of(Readings, "readings", content.get("readings", {})))
-    known = _fields_of(Scenario, "scenario", content)
-    missing = {"tau_max_slots", "devices", "servers"} - set(known)
-    if missing:
-        raise InvalidInput("scenario", sorted(missing), "a table with every field of Table III and tau_max_slots")
     return Scenario(**known)
 
 
 def load_scenario(source: str, **changes: Any) -> Scenario:
     """Return the scenario called `source`, or the one in the JSON file at that path, with `changes` applied.
 
-    A file holds changes of `TABLE_III` in the paper's units, for example
-    `{"tau_max_slots": 9, "device_frequency_ghz": [2, 4], "readings": {"drop_rule": "wait"}}`.
+    A file holds changes of `TABLE_III`, for example `{"tau_max_slots": 9, "device_frequency_ghz": [2, 4], "readings":
+    {"drop_rule": "wait"}}`. One with bandwidth, channel_gain and noise_power replaces the fixed rate.
     """
-    if source in SCENARIOS:
-        scenario = from_units(TABLE_III | SCENARIOS[source], source)
-    elif isinstance(source, str) and source.endswith(".json"):
-        scenario = from_units(TABLE_III | _read_table(Path(source)), Path(source).stem)
-    else:
+    if not isinstance(source, str) or not (source in SCENARIOS or source.endswith(".json")):
         raise InvalidInput("scenario", source, "one of " + ", ".join(SCENARIOS) + ", or a path ending in .json")
-    return scenario.replace(**changes) if changes else scenario
+    printed, own = _to_si(TABLE_III), _to_si(SCENARIOS.get(source) or _read_table(Path(source)))
+    if "bandwidth" in own:
+        del printed["transmission_rate"]
+    return from_units(printed | own, Path(source).stem).replace(**changes)
 
 
-def _read_table(path: Path) -> dict[str, Any]:
+def _read_table(path: Path) -> Any:
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise InvalidInput("scenario", str(path), f"a readable JSON file ({error})") from None
-    if not isinstance(table, dict):
-        raise InvalidInput("scenario", str(path), "a JSON object of scenario fields")
-    return table

@@ -268,9 +268,10 @@ def _decide(p, a, b, slot, first, actions, rewards):
         else:
             n = place - 1
             c = 0 if p["shared_channel"] else n
-            free = channel_end[m, c] if p["queue_channels"] else -1.0
-            outcome = _run_on_server(p, size[m], density[m], server_frequency[n], rate[m, n], free, server_end[n], slot)
-            channel_end[m, c] = max(free, slot + outcome.transmission_wait + outcome.transmission - 1.0)
+            free, clock = channel_end[m, c], server_frequency[n]
+            outcome = _run_on_server(p, size[m], density[m], clock, rate[m, n], free, server_end[n], slot)
+            if p["queue_channels"]:
+                channel_end[m, c] = max(free, slot + outcome.transmission_wait + outcome.transmission - 1.0)
             if not outcome.lost:
                 server_end[n] = max(server_end[n], outcome.end)
         energy = outcome.waiting_energy + outcome.transmission_energy + outcome.computing_energy

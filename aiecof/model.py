@@ -64,7 +64,7 @@ def computing_delay(size, density, frequency, slot_duration, rounded=True):
     slot_duration : float
         Length of a slot [s].
     rounded : bool
-        Whether a started slot counts whole (reading R9).
+        Whether a started slot counts whole (reading R9); the print's brackets are a ceiling (R2).
     """
     return _in_slots(size / (frequency * slot_duration / density), rounded)
 
@@ -80,7 +80,8 @@ def completion_slot(slot, wait_slots, service_slots, tau_max_slots, drop_on_wait
     tau_max_slots : float
         Allowed slots.
     drop_on_wait : bool
-        False: min(t + W + D - 1, t + tau_max - 1). True: as printed, only a wait of tau_max or more drops (R10).
+        False: min(t + W + D - 1, t + tau_max - 1); the print has lost the first -1 (R3). True: as printed, only a
+        wait of tau_max or more drops (R10).
     """
     finish = slot + wait_slots + service_slots - 1.0
     deadline = slot + tau_max_slots - 1.0
@@ -145,7 +146,7 @@ def energy_of_power(power, duration):
     power : (...) float
         [W].
     duration : (...) float
-        [s]. With the time actually computed, x rho / f, this equals Eq. (9); with the rounded one it does not.
+        [s]. With the time actually computed, x rho / f, this equals Eq. (9); with the rounded one it does not (R37).
     """
     return power * duration
 
@@ -190,7 +191,9 @@ def transmission_delay(size, rate, slot_duration, rounded=True):
     slot_duration : float
         [s]. The print multiplies by it, which gives s^2 (R4).
     rounded : bool
-        Whether a started slot counts whole.
+        Whether a started slot counts whole (R9).
+
+    The wait for the channel, if it has a queue (R11), is `waiting_delay`.
     """
     return _in_slots(size / (rate * slot_duration), rounded)
 
@@ -198,6 +201,8 @@ def transmission_delay(size, rate, slot_duration, rounded=True):
 @register_jitable
 def transmission_energy(power, size, rate):
     """Energy of sending a task [J], P x / r (Eq. 16).
+
+    The print divides by dt as well: watts times slots (R5).
 
     power : float
         Transmission power [W].
@@ -224,9 +229,9 @@ def edge_delay(previous_end, slot, size, density, frequency, slot_duration, roun
     slot_duration : float
         [s].
     rounded : bool
-        Whether a started slot counts whole.
+        Whether a started slot counts whole (R9).
 
-    Returns (wait, service); D_edge is their sum.
+    Returns (wait, service); D_edge is their sum. Tasks are served in the order of their decisions (R12).
     """
     return waiting_delay(previous_end, slot), computing_delay(size, density, frequency, slot_duration, rounded)
 
@@ -236,7 +241,7 @@ def edge_energy(waiting, computing):
     """Energy a task costs its edge server [J] (Eq. 23).
 
     waiting, computing : (...) float
-        Eq. (20) and Eq. (22) [J].
+        Eq. (20) and Eq. (22) [J]. In print the left side of (22) is that of this equation (R7).
     """
     return waiting + computing
 

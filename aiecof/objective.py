@@ -15,11 +15,11 @@ def task_cost(delay, energy, dropped, load, weight_delay, weight_energy, weight_
     delay, energy : (...) float
         [s] and [J] as printed, or both divided by a scale so that they can be added (reading R20).
     dropped : (...) bool
-        mu^dead: whether the task failed.
+        mu^dead: whether the task failed (R35).
     load : (...) float
         L of the device for a local task, 0 for an offloaded one.
     weight_delay, weight_energy, weight_drop, weight_load : float
-        lambda_1, lambda_2, lambda_3, lambda_4 of Eq. (25).
+        lambda_1, lambda_2, lambda_3, lambda_4 of Eq. (25); no values in print (R19).
     """
     return weight_delay * delay + weight_energy * energy + weight_drop * dropped + weight_load * load
 
@@ -29,6 +29,8 @@ def mean_cost(cost):
 
     cost : (..., T, M) float
         Eq. (25) of each task.
+
+    `constraint_violations` counts what breaks c1-c5 (R36).
     """
     return np.mean(cost, axis=(-2, -1))
 
@@ -89,13 +91,13 @@ def reward_terms(energy, reference_energy, delay, tau_max, failed, decided, load
     """sigma_E, sigma_D, sigma_F and sigma_L (Eq. 29).
 
     energy, reference_energy : (...) float
-        Energy of the latest task and l_E, the energy it is compared with [J].
+        Energy of the latest task and l_E, the energy it is compared with [J] (R17, R22).
     delay, tau_max : (...) float
         l_D and D_max [s].
     failed, decided : (...) float
-        g and G: failed tasks and all tasks counted.
+        g and G: failed tasks and all tasks counted (R23).
     load_variance : (...) float
-        Mean over devices of the squared distance from the mean load.
+        Mean over devices of the squared distance from the mean load (R32).
     """
     ratio = (energy + _TINY) / (reference_energy + _TINY)
     sigma_energy = -np.log2(ratio + 1e-10)
@@ -111,7 +113,7 @@ def reward(terms, weight_energy, weight_delay, weight_drop, weight_load, load_si
     terms : 4-tuple of (...) float
         Eq. (29).
     weight_energy, weight_delay, weight_drop, weight_load : float
-        lambda_1, lambda_2, lambda_3, lambda_4 of Eq. (30), in its order.
+        lambda_1, lambda_2, lambda_3, lambda_4 of Eq. (30), in its order (R19).
     load_sign : float
         +1 as printed, which pays for an uneven load, or -1 (reading R18).
     """

@@ -1,0 +1,219 @@
+"""The `aiecof` command: it parses, calls and prints.
+
+Bad input ends with one line on the standard error and exit code 2, an interrupt with code 130. What a command needs
+is imported when it runs, so that the short ones stay short.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from typer.core import TyperGroup
+
+from aiecof.config import READINGS, SCENARIOS, InvalidInput, Scenario, check_integer, load_scenario
+
+METRICS = {
+    "delay": "Delay [s]",
+    "energy": "Energy [J]",
+    "drop_rate": "Drop rate",
+    "load": "Load",
+    "reward": "Reward",
+    "local_share": "Local share",
+}
+
+
+class OneLineErrors(TyperGroup):
+    """A group of commands that says in one line what is wrong with its input."""
+
+    def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:
+        if not args[0].startswith("-") and args[0] not in self.commands:
+            raise InvalidInput("command", args[0], "one of " + ", ".join(self.commands))
+        return super().resolve_command(ctx, args)
+
+    def main(self, args: Any = None, *rest: Any, **options: Any) -> None:
+        args = list(sys.argv[1:] if args is None else args) or ["--help"]
+        try:
+            code = super().main(args, *rest, **options | {"standalone_mode": False})
+        except InvalidInput as error:
+            code = _fail(str(error))
+        except typer.TyperException as error:
+            code = _fail(f"command line: got {' '.join(args)!r}, allowed: what --help lists ({error})")
+        except MemoryError as error:
+            code = _fail(f"size: got {error}, allowed: what fits in memory")
+        sys.exit(code or 0)
+
+
+def _fail(message: str) -> int:
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    return 2
+
+
+app = typer.Typer(
+    cls=OneLineErrors,
+    help="Offloading of AIGC tasks at the edge: simulate it, and look up where things are.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+bench = typer.Typer(cls=OneLineErrors, help="Measure speed.")
+app.add_typer(bench, name="bench")
+main = app
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def _whole(name: str, text: str, low: int) -> int:
+    try:
+        return check_integer(name, int(text), low)
+    except ValueError:
+        raise InvalidInput(name, text, f"a whole number >= {low}") from None
+
+
+def _print_json(content: Any) -> None:
+    print(json.dumps(content, indent=2, allow_nan=False))
+
+
+def _print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
+    table = Table(*columns, box=box.SIMPLE)
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    console = Console(width=None if sys.stdout.isatty() else 160, markup=False, highlight=False)
+    console.print(title, table, sep="\n")
+
+
+def _pair(values: tuple[float, float], unit: float = 1.0) -> str:
+    low, high = (f"{value / unit:g}" for value in values)
+    return low if low == high else f"{low} - {high}"
+
+
+def _describe(scenario: Scenario) -> dict[str, object]:
+    """The main parameters of a scenario in the paper's units."""
+    per_task = scenario.readings.workload == "per_task"
+    work = tuple(scenario.workload_scale * bound for bound in scenario.workload_range)
+    rate = scenario.transmission_rate
+    return {
+        "Devices": scenario.devices,
+        "Servers": scenario.servers,
+        "Slots": f"{scenario.slots} of {scenario.slot_duration:g} s",
+        "Deadline [slots]": scenario.tau_max_slots,
+        "Arrival probability": scenario.arrival_probability,
+        "Device clock [GHz]": _pair(scenario.device_frequency, 1e9),
+        "Server clock [GHz]": _pair(scenario.server_frequency, 1e9),
+        "Rate [Mbit/s]": f"{rate / 1e6:g}" if rate else "from bandwidth, gain and noise",
+        "Task size [Mbit]": ", ".join(_pair(kind.size, 1e6) for kind in scenario.task_kinds),
+        "Workload": _pair(work, 1e6) + " Mcycle/task" if per_task else _pair(work) + " cycle/bit",
+    }
+
+
+@app.command()
+def scenarios(as_json: AsJson = False) -> None:
+    """The named scenarios: their main parameters, and the reading each takes of what the paper leaves open."""
+    named = {name: load_scenario(name) for name in SCENARIOS}
+    if as_json:
+        _print_json({name: asdict(entry) | {"fingerprint": entry.fingerprint} for name, entry in named.items()})
+        return
+    described = [_describe(entry) for entry in named.values()]
+    _print_table("Scenarios", ["", *named], ([name, *(d[name] for d in described)] for name in described[0]))
+    choices = ([name, *(getattr(entry.readings, name) for entry in named.values())] for name in READINGS)
+    _print_table("Readings", ["", *named], choices)
+
+
+@app.command()
+def policies(as_json: AsJson = False) -> None:
+    """The policies without learning, and what each has to know."""
+    from aiecof.policies import POLICIES
+
+    if as_json:
+        shown = ("description", "information", "parameters")
+        _print_json({name: {key: getattr(entry, key) for key in shown} for name, entry in POLICIES.items()})
+        return
+    rows = ([name, entry.information, entry.description] for name, entry in POLICIES.items())
+    _print_table("Policies", ["Name", "Uses", "Rule"], rows)
+
+
+@app.command()
+def equations(as_json: AsJson = False) -> None:
+    """Where each equation is: its function, its tests, its page of the book, and what was read into it."""
+    from aiecof.equations import equation_map
+
+    rows = equation_map()
+    if as_json:
+        _print_json([row._asdict() for row in rows])
+        return
+    cells = (
+        [f"({row.equation})", row.function or "", "\n".join(row.tests), row.page or "", " ".join(row.readings)]
+        for row in rows
+    )
+    _print_table("Equations", ["", "Function", "Tests", "Page of the book", "Readings"], cells)
+
+
+@app.command()
+def simulate(
+    scenario: Annotated[str, typer.Option(help="Name of a scenario, or path to a JSON file.")] = "balanced",
+    policy: Annotated[str, typer.Option(help="Name of a policy; `aiecof policies` lists them.")] = "random",
+    episodes: Annotated[str, typer.Option(metavar="INTEGER", help="Number of episodes.")] = "20",
+    seed: Annotated[str, typer.Option(metavar="INTEGER", help="Seed of tasks, network and policy.")] = "0",
+    devices: Annotated[str | None, typer.Option(metavar="INTEGER", help="Another number of devices.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Simulate episodes under a policy and print means with 95 % intervals over the episodes."""
+    count, seed_number = _whole("episodes", episodes, 1), _whole("seed", seed, 0)
+    changes = {} if devices is None else {"devices": _whole("devices", devices, 1)}
+    chosen = load_scenario(scenario, **changes)
+
+    from aiecof.policies import episode_metrics, make_policy
+    from aiecof.statistics import mean_interval
+
+    rule = make_policy(policy, chosen, seed_number)
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task("Simulating", total=count)
+        metrics = episode_metrics(
+            rule, chosen, count, seed_number, progress=lambda done: progress.update(task, completed=done)
+        )
+    intervals = {name: mean_interval(metrics[name])._asdict() for name in METRICS}
+    if as_json:
+        finite = {
+            name: {key: value if math.isfinite(value) else None for key, value in interval.items()}
+            for name, interval in intervals.items()
+        }
+        _print_json(finite)
+        return
+    title = f"{policy} on {chosen.name}: {count} episodes, {chosen.devices} devices, seed {seed_number}"
+    rows = (
+        [METRICS[name], f"{entry['mean']:.4g}", f"{entry['low']:.4g} to {entry['high']:.4g}"]
+        for name, entry in intervals.items()
+    )
+    _print_table(title, ["", "Mean", "95 % interval"], rows)
+
+
+@bench.command()
+def simulator(as_json: AsJson = False) -> None:
+    """Device-slots per second of the compiled simulator on one core, beside the plain event simulation."""
+    from aiecof.bench import bench_simulator
+
+    with Console(stderr=True).status("Measuring, for about 15 seconds"):
+        measured = bench_simulator()
+    if as_json:
+        _print_json(measured)
+        return
+    key = "device_slots_per_second"
+    titles = {key: "Dynamics and rewards", f"{key}_with_observations": "With observations"}
+    speeds = ([title, *(f"{speed / 1e6:.1f}" for speed in measured[name].values())] for name, title in titles.items())
+    replicas = [f"{count} replica(s)" for count in measured[key]]
+    _print_table("Million device-slots per second (30 devices, 8 servers)", ["", *replicas], speeds)
+    print(f"  {measured['reference_ratio']:,.0f} times the plain event simulation\n")
+    costs = ([devices, f"{cost:.1f}"] for devices, cost in measured["scaling"].items())
+    _print_table("Cost of one device in one slot", ["Devices", "ns"], costs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""The map equation -> function -> tests -> page of the book -> readings, read from the sources themselves.
+
+A docstring whose first line ends with `(Eq. 9)` or `(Eqs. 7, 20)` claims these equations: a function of the package as
+the place where they are written, a test as a check of them. In the book, `(eq-9)=` marks where one is explained.
+Nothing is imported, so the map also covers functions that need a compiler. An installed package without its
+repository has no tests and no book, and the map says so with empty columns.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+EQUATIONS = range(1, 32)
+"""The system model, the objective and the reward."""
+
+PACKAGE = Path(__file__).parent
+CLAIM = re.compile(r"\(Eqs?\. (\d+(?:, \d+)*)\)\.?$")
+ANCHOR = re.compile(r"^\((eq-\d+)\)=\s*$", re.MULTILINE)
+READING = re.compile(r"\bR\d+\b")
+
+
+class Claim(NamedTuple):
+    """A function or test that claims an equation, and the readings its docstring names."""
+
+    equation: int
+    name: str
+    readings: tuple[str, ...]
+
+
+class Row(NamedTuple):
+    """One equation: where it is written, tested and explained, and what was read into it."""
+
+    equation: int
+    function: str | None
+    tests: tuple[str, ...]
+    anchor: str | None
+    page: str | None
+    readings: tuple[str, ...]
+
+
+def _functions(node: ast.AST, prefix: str, separator: str) -> Iterator[tuple[str, ast.FunctionDef]]:
+    """Functions and methods below a node, by qualified name."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef):
+            yield prefix + child.name, child
+        elif isinstance(child, ast.ClassDef):
+            yield from _functions(child, prefix + child.name + separator, separator)
+
+
+def _claims_in(path: Path, prefix: str, separator: str) -> Iterator[Claim]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for name, function in _functions(tree, prefix + separator, separator):
+        docstring = ast.get_docstring(function) or ""
+        match = CLAIM.search(docstring.partition("\n")[0])
+        if match:
+            readings = tuple(dict.fromkeys(READING.findall(docstring)))
+            for number in match[1].split(", "):
+                yield Claim(int(number), name, readings)
+
+
+def claims_of_functions(package: Path = PACKAGE) -> list[Claim]:
+    """Functions of the package that claim an equation, as `module.function`."""
+    return [claim for path in sorted(package.glob("*.py")) for claim in _claims_in(path, path.stem, ".")]
+
+
+def claims_of_tests(root: Path) -> list[Claim]:
+    """Tests that claim an equation, as pytest names them."""
+    paths = sorted((root / "tests").glob("test_*.py"))
+    claims = [claim for path in paths for claim in _claims_in(path, f"tests/{path.name}", "::")]
+    return [claim for claim in claims if claim.name.rpartition("::")[2].startswith("test_")]
+
+
+def book_anchors(root: Path) -> list[tuple[str, str]]:
+    """Anchors of equations and the pages that hold them."""
+    texts = {path: path.read_text(encoding="utf-8") for path in sorted((root / "book").glob("**/*.md"))}
+    for path in sorted((root / "notebooks").glob("*.ipynb")):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        texts[path] = "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    pages = {path.relative_to(root).as_posix(): text for path, text in texts.items()}
+    return [(anchor, page) for page, text in pages.items() for anchor in ANCHOR.findall(text)]
+
+
+def equation_map(root: Path = PACKAGE.parent) -> list[Row]:
+    """One row for each equation; of several claims the first.
+
+    root : Path
+        The repository; without `tests` and `book` there, those columns are empty.
+    """
+    functions = {claim.equation: claim for claim in reversed(claims_of_functions())}
+    tests, anchors = claims_of_tests(root), dict(reversed(book_anchors(root)))
+    rows = []
+    for number in EQUATIONS:
+        function = functions.get(number)
+        checked = tuple(claim.name for claim in tests if claim.equation == number)
+        page = anchors.get(f"eq-{number}")
+        anchor = f"eq-{number}" if page else None
+        readings = function.readings if function else ()
+        rows.append(Row(number, function and function.name, checked, anchor, page, readings))
+    return rows

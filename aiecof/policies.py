@@ -1,0 +1,353 @@
+"""Policies without learning: what every device sees -> what it does, for all devices of all replicas at once.
+
+Each is marked by the information it uses: `nothing`, the device's `own observation`, or `coordination within a slot`,
+for which the devices that decide in the same slot would have to tell each other what they decided.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from aiecof import model
+from aiecof.config import InvalidInput, Scenario, check_choice, check_integer, check_number
+from aiecof.simulator import Simulator, observation_fields
+from aiecof.workload import Trace, draw_trace
+
+NOTHING, OWN, COORDINATED = "nothing", "own observation", "coordination within a slot"
+SINGLE_PRECISION = 1e-5
+"""Slots: observations are float32, so a time that is a whole number of slots may come out this far from it."""
+BATCH = 1_000_000
+"""Device-slots simulated at once: more take memory and save no time."""
+
+
+class Seen(NamedTuple):
+    """What the devices see, in SI units and slots; first axes (B, M)."""
+
+    has_task: np.ndarray
+    size: np.ndarray
+    density: np.ndarray
+    wait_slots: np.ndarray
+    backlog_slots: np.ndarray
+    server_frequency: np.ndarray
+    device_frequency: np.ndarray
+    channel_wait_slots: np.ndarray
+
+
+def read_observations(scenario: Scenario, observations: np.ndarray, has_task: np.ndarray) -> Seen:
+    """Undo the scaling of `simulator.observation_fields`.
+
+    observations : (B, M, F) float
+        As `Simulator.step` returns them.
+    has_task : (B, M) bool
+        Who has a task.
+
+    The printed state shows neither the device's own clock nor the queues on its channels: there, the middle of the
+    scenario's range and 0 stand in for them.
+    """
+    fields = observation_fields(scenario)
+    shape = (*np.shape(has_task), max(columns.stop for columns, _ in fields.values()))
+    if np.shape(observations) != shape or shape[1] != scenario.devices:
+        expected = (*shape[:1], scenario.devices, shape[-1])
+        raise InvalidInput("observations", np.shape(observations), f"shape {expected} for scenario {scenario.name}")
+    seen = {name: observations[..., columns] * scale for name, (columns, scale) in fields.items()}
+    size, work = seen["size"][..., 0], seen["workload"][..., 0]
+    if scenario.readings.workload == "per_task":
+        work = np.divide(work, size, out=np.zeros_like(work), where=size > 0.0)
+    clock = seen.get("device_frequency", np.full((*shape[:2], 1), np.mean(scenario.device_frequency)))
+    channel = seen.get("channel_wait_slots", np.zeros_like(seen["backlog_slots"]))
+    wait, backlog, servers = seen["wait_slots"][..., 0], seen["backlog_slots"], seen["server_frequency"]
+    return Seen(np.asarray(has_task, bool), size, work, wait, backlog, servers, clock[..., 0], channel)
+
+
+class Policy(ABC):
+    """A rule for all devices of a scenario.
+
+    `reset` before the first slot of an episode, then call it once a slot. Every episode has a random stream of its
+    own, fixed by the seed and the episode's number, so an episode is the same in whatever batch it runs.
+    """
+
+    def __init__(self, scenario: Scenario, seed: int = 0):
+        self.scenario = scenario
+        self.seed = check_integer("seed", seed, 0)
+        self.reset(1)
+
+    def reset(self, episodes: int, first: int = 0) -> None:
+        """Start the episodes `first` .. `first + episodes - 1`."""
+        check_integer("episodes", episodes, 1)
+        check_integer("first", first, 0)
+        self._streams = [np.random.default_rng([self.seed, 4, first + episode]) for episode in range(episodes)]
+
+    def below(self, limit: int) -> np.ndarray:
+        """A whole number 0 .. limit - 1 for each device, uniformly at random, (B, M)."""
+        draws = [stream.random(self.scenario.devices) for stream in self._streams]
+        return (np.stack(draws) * limit).astype(np.int64)
+
+    def __call__(self, observations: np.ndarray, has_task: np.ndarray) -> np.ndarray:
+        """Actions of all devices, (B, M) int64: 0 runs a task on the device, n on server n.
+
+        observations : (B, M, F) float
+            What the devices see (`simulator.observation_fields`).
+        has_task : (B, M) bool
+            Who has a task; the action of a device without one is ignored.
+        """
+        seen = read_observations(self.scenario, observations, has_task)
+        if len(seen.has_task) != len(self._streams):
+            raise InvalidInput("observations", len(seen.has_task), f"{len(self._streams)} episodes, as in reset")
+        return self.decide(seen)
+
+    @abstractmethod
+    def decide(self, seen: Seen) -> np.ndarray:
+        """Actions, (B, M) int64."""
+
+
+class Random(Policy):
+    """Every place is equally likely, the device included."""
+
+    def decide(self, seen: Seen) -> np.ndarray:
+        return self.below(self.scenario.actions)
+
+
+class RoundRobin(Policy):
+    """Each device takes the places 0, 1, ..., N in turn, one a task; device m begins with place m mod (N + 1) (R34)."""
+
+    def reset(self, episodes: int, first: int = 0) -> None:
+        super().reset(episodes, first)
+        start = np.arange(self.scenario.devices) % self.scenario.actions
+        self._next = np.tile(start, (episodes, 1))
+
+    def decide(self, seen: Seen) -> np.ndarray:
+        actions = self._next.copy()
+        self._next = np.where(seen.has_task, (actions + 1) % self.scenario.actions, actions)
+        return actions
+
+
+class AlwaysLocal(Policy):
+    """Never offload."""
+
+    def decide(self, seen: Seen) -> np.ndarray:
+        return np.zeros(seen.has_task.shape, np.int64)
+
+
+def random_server(policy: Policy, seen: Seen, away: np.ndarray) -> np.ndarray:
+    """Any server."""
+    return 1 + policy.below(policy.scenario.servers)
+
+
+def least_loaded_server(policy: Policy, seen: Seen, away: np.ndarray) -> np.ndarray:
+    """The server with the smallest backlog: the same one for all devices of a slot, since they see the same queues."""
+    return 1 + np.argmin(seen.backlog_slots, axis=-1)
+
+
+def better_of_two_servers(policy: Policy, seen: Seen, away: np.ndarray) -> np.ndarray:
+    """Of two different servers drawn at random, the one with the smaller backlog."""
+    servers = policy.scenario.servers
+    first = policy.below(servers)
+    second = (first + 1 + policy.below(max(servers - 1, 1))) % servers
+    backlog = [np.take_along_axis(seen.backlog_slots, n[..., None], -1)[..., 0] for n in (first, second)]
+    return 1 + np.where(backlog[0] <= backlog[1], first, second)
+
+
+def spread_over_servers(policy: Policy, seen: Seen, away: np.ndarray) -> np.ndarray:
+    """The k-th device that offloads in a slot takes the k-th least loaded server, and so on round the servers."""
+    order = np.argsort(seen.backlog_slots[:, 0], axis=-1, kind="stable")
+    turn = (np.cumsum(away, axis=1) - away) % policy.scenario.servers
+    return 1 + np.take_along_axis(order, turn, axis=1)
+
+
+class Offloading(Policy):
+    """Every task goes to a server, which a rule picks.
+
+    server : (policy, seen, away) -> (B, M) int
+        Picks servers 1..N for the devices that are `away`, (B, M) bool: with a task that does not stay.
+    """
+
+    def __init__(self, scenario: Scenario, seed: int = 0, *, server: Callable[..., np.ndarray]):
+        self.server = server
+        super().__init__(scenario, seed)
+
+    def stays(self, seen: Seen) -> np.ndarray:
+        """(B, M) bool: whose task runs on the device."""
+        return np.zeros(seen.has_task.shape, bool)
+
+    def decide(self, seen: Seen) -> np.ndarray:
+        away = seen.has_task & ~self.stays(seen)
+        return np.where(away, self.server(self, seen, away), 0)
+
+
+def longest_service_slots(scenario: Scenario) -> float:
+    """Slots that the scenario's heaviest task takes on its slowest device."""
+    work = scenario.workload_range[1] * scenario.workload_scale
+    density = work / scenario.largest_size if scenario.readings.workload == "per_task" else work
+    rounded = scenario.readings.device_rounding == "ceil"
+    clock = scenario.device_frequency[0]
+    return float(model.computing_delay(scenario.largest_size, density, clock, scenario.slot_duration, rounded))
+
+
+class Threshold(Offloading):
+    """A task stays on the device while the wait there is at most `threshold_slots`, else a rule picks a server.
+
+    By default it is the largest with which no local task can be late: tau_max less the longest service.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        seed: int = 0,
+        *,
+        server: Callable[..., np.ndarray],
+        threshold_slots: float | None = None,
+    ):
+        if threshold_slots is None:
+            threshold_slots = max(scenario.tau_max_slots - longest_service_slots(scenario), 0.0)
+        self.threshold_slots = check_number("threshold_slots", threshold_slots, 0.0, open_low=False)
+        super().__init__(scenario, seed, server=server)
+
+    def stays(self, seen: Seen) -> np.ndarray:
+        return seen.wait_slots <= self.threshold_slots + SINGLE_PRECISION
+
+
+class Greedy(Policy):
+    """The place where the task is predicted to finish first, from the device's own observation.
+
+    Devices that see the same queues pick the same server, and each predicts as if it were alone.
+    """
+
+    def _service(self, seen: Seen, frequency: np.ndarray, rounding: str) -> np.ndarray:
+        size, density = seen.size[..., None], np.where(seen.has_task, seen.density, 1.0)[..., None]
+        slots = model.computing_delay(size, density, frequency, self.scenario.slot_duration, False)
+        return np.ceil(slots - SINGLE_PRECISION) if rounding == "ceil" else slots
+
+    def predict(self, seen: Seen) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Slots until a task would finish on the device, (B, M), and until it would reach each server and the
+        service there, (B, M, N)."""
+        scenario, readings = self.scenario, self.scenario.readings
+        service = self._service(seen, seen.device_frequency[..., None], readings.device_rounding)
+        local = seen.wait_slots + service[..., 0]
+        rate = scenario.transmission_rate or model.transmission_rate(
+            scenario.bandwidth, np.mean(scenario.channel_gain), scenario.transmission_power, scenario.noise_power
+        )
+        sending = model.transmission_delay(seen.size, rate, scenario.slot_duration, False)
+        if readings.transmission_rounding == "ceil":
+            sending = np.ceil(sending - SINGLE_PRECISION)
+        arrival = seen.channel_wait_slots + sending[..., None]
+        return local, arrival, self._service(seen, seen.server_frequency, readings.server_rounding)
+
+    def decide(self, seen: Seen) -> np.ndarray:
+        local, arrival, service = self.predict(seen)
+        edge = np.maximum(arrival, seen.backlog_slots) + service
+        return np.argmin(np.concatenate([local[..., None], edge], axis=-1), axis=-1)
+
+
+class CoordinatedGreedy(Greedy):
+    """As `Greedy`, but a device knows what those before it in the same slot have decided."""
+
+    def decide(self, seen: Seen) -> np.ndarray:
+        local, arrival, service = self.predict(seen)
+        tau, drop_on_wait = self.scenario.tau_max_slots, self.scenario.readings.drop_rule == "wait"
+        backlog = seen.backlog_slots[:, 0].copy()
+        actions = np.zeros(local.shape, np.int64)
+        for m in range(self.scenario.devices):
+            start = np.maximum(arrival[:, m], backlog)
+            best = (np.arange(len(actions)), np.argmin(start + service[:, m], axis=-1))
+            away = seen.has_task[:, m] & ((start + service[:, m])[best] < local[:, m])
+            actions[:, m] = np.where(away, best[1] + 1, 0)
+            reaches = arrival[:, m][best] < tau - SINGLE_PRECISION
+            end = model.completion_slot(0.0, start[best], service[:, m][best], tau, drop_on_wait) + 1.0
+            backlog[best] = np.where(away & reaches, np.maximum(backlog[best], end), backlog[best])
+        return actions
+
+
+class Entry(NamedTuple):
+    """A policy of the registry: what it does, what it has to know, how to make it and what can be set."""
+
+    description: str
+    information: str
+    factory: Callable[..., Policy]
+    parameters: tuple[str, ...] = ()
+
+
+def _threshold(server: Callable[..., np.ndarray]) -> dict[str, Any]:
+    return {"factory": partial(Threshold, server=server), "parameters": ("threshold_slots",)}
+
+
+POLICIES: dict[str, Entry] = {
+    "random": Entry("any place, all equally likely", NOTHING, Random),
+    "round-robin": Entry("the places in turn, one a task", NOTHING, RoundRobin),
+    "always-local": Entry("always on the device", NOTHING, AlwaysLocal),
+    "least-loaded": Entry(
+        "never local: the server with the least backlog", OWN, partial(Offloading, server=least_loaded_server)
+    ),
+    "threshold-random": Entry("local up to a wait, else any server", OWN, **_threshold(random_server)),
+    "threshold-least-loaded": Entry(
+        "local up to a wait, else the server with the least backlog", OWN, **_threshold(least_loaded_server)
+    ),
+    "threshold-power-of-two": Entry(
+        "local up to a wait, else the better of two random servers", OWN, **_threshold(better_of_two_servers)
+    ),
+    "greedy": Entry("where the task is predicted to finish first", OWN, Greedy),
+    "threshold-spread": Entry(
+        "local up to a wait, else spread over the least loaded servers",
+        COORDINATED,
+        **_threshold(spread_over_servers),
+    ),
+    "greedy-coordinated": Entry(
+        "where the task finishes first, given earlier decisions of the slot", COORDINATED, CoordinatedGreedy
+    ),
+}
+"""Policies without learning, by name."""
+
+
+def make_policy(name: str, scenario: Scenario, seed: int = 0, **parameters: Any) -> Policy:
+    """The policy called `name`, with its random streams fixed by `seed`."""
+    entry = POLICIES[check_choice("policy", name, tuple(POLICIES))]
+    for parameter, value in parameters.items():
+        if parameter not in entry.parameters:
+            raise InvalidInput(f"{name}.{parameter}", value, "parameters " + (", ".join(entry.parameters) or "(none)"))
+    return entry.factory(scenario, seed, **parameters)
+
+
+def evaluate(policy: Policy, scenario: Scenario, trace: Trace, record: bool = False, first: int = 0) -> Simulator:
+    """Run a policy on a trace, slot by slot, and return the simulator at the end of the episodes.
+
+    policy : callable
+        (B, M, F) observations and (B, M) bool -> (B, M) int actions, with `reset(episodes, first)`.
+    record : bool
+        Whether to keep the outcome of every task.
+    first : int
+        Number of the trace's first episode: it fixes the policy's random streams.
+    """
+    simulator = Simulator(scenario, record=record)
+    observations = simulator.reset(trace)
+    policy.reset(trace.episodes, first)
+    while not simulator.done:
+        observations, _, _ = simulator.step(policy(observations, simulator.has_task))
+    return simulator
+
+
+def episode_metrics(
+    policy: Policy,
+    scenario: Scenario,
+    episodes: int,
+    seed: int = 0,
+    *,
+    progress: Callable[[int], None] = lambda episodes: None,
+) -> dict[str, np.ndarray]:
+    """`Simulator.metrics` of evaluation episodes 0 .. episodes - 1, (episodes,) each, in batches that fit in memory.
+
+    progress : callable
+        Is told the number of episodes done after each batch.
+    """
+    check_integer("episodes", episodes, 1)
+    batch = max(1, BATCH // (scenario.slots * scenario.devices))
+    parts = []
+    for first in range(0, episodes, batch):
+        count = min(batch, episodes - first)
+        trace = draw_trace(scenario, count, seed, first=first)
+        parts.append(evaluate(policy, scenario, trace, first=first).metrics())
+        progress(first + count)
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -1,0 +1,307 @@
+"""TOPPO and the baselines against plain recomputations (Eqs. 32-37)."""
+
+import numpy as np
+import pytest
+import torch as th
+from sb3_contrib import RecurrentPPO
+from sb3_contrib.common.recurrent.type_aliases import RNNStates
+from stable_baselines3.common.callbacks import BaseCallback
+
+from aiecof.agents import TOPPO, clipped_objective, value_loss
+from aiecof.config import InvalidInput, load_scenario
+from aiecof.envs import OffloadingVecEnv
+from aiecof.methods import METHODS
+from aiecof.networks import CausalTransformer, ToppoPolicy
+
+th.set_num_threads(1)
+SMALL = {"devices": 3, "servers": 2, "slots": 20}
+
+
+class Still(BaseCallback):
+    """A callback that only lets the training go on."""
+
+    def _on_step(self):
+        return True
+
+
+def collected(memory="lstm", **kwargs):
+    """A small TOPPO with one rollout in its buffer and no update yet."""
+    env = OffloadingVecEnv(load_scenario("balanced", **SMALL | kwargs.pop("scenario", {})), replicas=2, seed=1)
+    network = {"lstm_hidden_size": 16, "net_arch": [16, 16], "memory": memory} | kwargs.pop("network", {})
+    model = TOPPO(
+        ToppoPolicy, env, **({"n_steps": 40, "batch_size": 60, "seed": 3, "gamma": 0.9} | kwargs), policy_kwargs=network
+    )
+    model._setup_learn(240)
+    callback = Still()
+    callback.init_callback(model)
+    assert model.collect_rollouts(env, callback, model.rollout_buffer, model.n_steps)
+    return model
+
+
+@pytest.mark.parametrize("memory", ["lstm", "transformer"])
+def test_ratio_is_one_before_the_first_update(memory):
+    model = collected(memory)
+    batch = model.minibatch(slice(None))
+    _, log_probs, _ = model.policy.evaluate_sequences(
+        batch["observations"], batch["actions"], batch["actor_state"], batch["critic_state"]
+    )
+    assert th.all((log_probs - batch["log_probs"]).exp() == 1.0)
+    assert model.losses(batch, 0.2)["kl"] == 0.0
+    assert model.losses(model.minibatch(th.tensor([4, 1, 7])), 0.2)["kl"].abs() < 1e-6
+
+
+def test_log_probabilities_are_those_the_actions_were_drawn_with():
+    model = collected()
+    data, state = model.rollout_buffer, model.policy.initial_state(model.n_envs)
+    for slot in range(model.n_steps):
+        if slot == SMALL["slots"]:
+            state = model.policy.initial_state(model.n_envs)
+        log_probs, state = model.policy.act(th.as_tensor(data.observations[slot])[None], state)
+        stored = model._sequences["log_probs"].unflatten(1, (4, model.n_envs))[slot % 10, slot // 10]
+        chosen = log_probs[0].gather(1, th.as_tensor(data.actions[slot]).long()).squeeze(1)
+        decides = model.policy.decides(th.as_tensor(data.observations[slot]))
+        th.testing.assert_close(stored, chosen * decides, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("memory", ["lstm", "transformer"])
+def test_the_future_changes_no_past_output(memory):
+    policy = collected(memory).policy
+    observations = th.rand(12, 5, policy.features_dim)
+    changed = observations.clone()
+    changed[7:] += 1.0
+    state = policy.initial_state(5)
+    for output in (policy.act, policy.value):
+        before, after = output(observations, state)[0], output(changed, state)[0]
+        th.testing.assert_close(before[:7], after[:7])
+        assert not th.allclose(before[7:], after[7:])
+
+
+@pytest.mark.parametrize("memory", ["lstm", "transformer"])
+def test_a_sequence_cut_in_two_gives_the_same_outputs(memory):
+    policy = collected(memory).policy
+    observations, state = th.rand(12, 5, policy.features_dim), policy.initial_state(5)
+    whole, _ = policy.act(observations, state)
+    first, state = policy.act(observations[:5], state)
+    second, _ = policy.act(observations[5:], state)
+    th.testing.assert_close(whole, th.cat([first, second]), atol=1e-5, rtol=1e-5)
+
+
+def test_the_transformer_forgets_what_left_its_window():
+    memory = CausalTransformer(3, 8, window=4)
+    past, state = th.rand(9, 2, 3), (th.zeros(4, 2, 4), th.zeros(4, 2, 4))
+    changed = past.clone()
+    changed[0] += 1.0
+    before, after = memory(past, state)[0], memory(changed, state)[0]
+    assert not th.allclose(before[4], after[4])
+    th.testing.assert_close(before[5:], after[5:])
+
+
+def test_memory_is_empty_where_an_episode_starts_and_not_elsewhere():
+    model = collected()
+    for name in ("actor_state", "critic_state"):
+        hidden = model._sequences[name][0].unflatten(1, (4, model.n_envs))
+        assert th.all(hidden[:, [0, 2]] == 0.0)
+        assert th.all(hidden[:, [1, 3]].abs().sum(-1) > 0.0)
+
+
+def test_an_episode_start_inside_a_sequence_is_refused():
+    with pytest.raises(InvalidInput, match="sequence_length"):
+        collected(scenario={"slots": 12}, n_steps=40)
+
+
+def test_td_errors_and_advantages_are_those_of_plain_numpy():
+    model = collected()
+    data, gamma, decay = model.rollout_buffer, model.gamma, model.gae_lambda
+    starts = np.concatenate([data.episode_starts[1:], model._last_episode_starts[None]])
+    last = np.zeros(model.n_envs)
+    following = np.concatenate([data.values[1:], last[None]])
+    errors = data.rewards + gamma * following * (1 - starts) - data.values
+    expected, running = np.zeros_like(errors), np.zeros(model.n_envs)
+    for slot in reversed(range(model.n_steps)):
+        running = errors[slot] + gamma * decay * (1 - starts[slot]) * running
+        expected[slot] = running
+    np.testing.assert_allclose(data.advantages, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(data.returns, expected + data.values, rtol=1e-4, atol=1e-5)
+    assert np.all(starts[[19, 39]] == 1.0) and starts.sum() == 2 * model.n_envs
+
+
+def test_losses_are_those_of_plain_numpy():
+    rng = np.random.default_rng(0)
+    ratio, advantages = rng.uniform(0.5, 1.5, (5, 7)), rng.normal(size=(5, 7))
+    decides = rng.random((5, 7)) < 0.6
+    expected = [
+        min(r * a, np.clip(r, 0.8, 1.2) * a)
+        for r, a, d in zip(ratio.flat, advantages.flat, decides.flat, strict=True)
+        if d
+    ]
+    arguments = [th.as_tensor(values) for values in (ratio, advantages, decides.astype(float))]
+    assert clipped_objective(*arguments, 0.2).item() == pytest.approx(np.mean(expected))
+    values, targets = rng.normal(size=9), rng.normal(size=9)
+    expected = np.mean((values - targets) ** 2)
+    assert value_loss(th.as_tensor(values), th.as_tensor(targets)).item() == pytest.approx(expected)
+
+
+def test_without_concatenation_it_is_stock_recurrent_ppo(monkeypatch):
+    """Same weights, same rollout, one minibatch: equal gradients, parameter by parameter."""
+    shared = {"gamma": 0.9, "n_epochs": 1, "max_grad_norm": 1e9, "ent_coef": 0.01, "seed": 3}
+    network = {"lstm_hidden_size": 16, "net_arch": [16, 16]}
+    scenario = {"arrival_probability": 1.0}
+    ours = collected(
+        scenario=scenario, n_steps=20, batch_size=120, sequence_length=20, network={"concatenate": False}, **shared
+    )
+    env = OffloadingVecEnv(ours.get_env().scenario, replicas=2, seed=1)
+    stock = RecurrentPPO("MlpLstmPolicy", env, n_steps=20, batch_size=120, policy_kwargs=network, **shared)
+    stock._setup_learn(120)
+    stock.policy.load_state_dict(ours.policy.state_dict())
+    data, buffer = ours.rollout_buffer, stock.rollout_buffer
+    zeros = tuple(th.zeros(1, 6, 16) for _ in range(2))
+    log_probs = ours._sequences["log_probs"]
+    for slot in range(20):
+        stored = data.observations[slot], data.actions[slot], data.rewards[slot], data.episode_starts[slot]
+        values = th.as_tensor(data.values[slot])
+        buffer.add(*stored, values, log_probs[slot], lstm_states=RNNStates(zeros, zeros))
+    buffer.advantages, buffer.returns = data.advantages.copy(), data.returns.copy()
+    monkeypatch.setattr(np.random, "randint", lambda *args, **kwargs: 0)
+    stock.train()
+    ours.train()
+    gradients = dict(stock.policy.named_parameters())
+    for name, parameter in ours.policy.named_parameters():
+        th.testing.assert_close(parameter.grad, gradients[name].grad, atol=1e-6, rtol=1e-4, msg=name)
+
+
+def test_actor_and_critic_have_their_own_learning_rates():
+    model = collected(learning_rate=1e-3, critic_learning_rate=1e-4, n_epochs=1)
+    model.train()
+    actor, critic = model.policy.optimizer.param_groups
+    assert (actor["lr"], critic["lr"]) == (1e-3, 1e-4)
+    counts = [sum(parameter.numel() for parameter in group["params"]) for group in (actor, critic)]
+    assert sum(counts) == sum(parameter.numel() for parameter in model.policy.parameters())
+    model.update(model.minibatch(slice(None)), 0.2)
+    model.policy.optimizer.zero_grad()
+    model.losses(model.minibatch(slice(None)), 0.2)["value"].backward()
+    assert all(parameter.grad is None or not parameter.grad.any() for parameter in actor["params"])
+
+
+def test_a_large_step_ends_the_update():
+    assert collected(target_kl=1e-12).update is not None
+    model = collected(learning_rate=0.5, target_kl=1e-9, n_epochs=10)
+    model.train()
+    assert model._n_updates == 1
+
+
+@pytest.mark.parametrize("name", ["toppo", "ppo", "ppo-stacked", "a2c"])
+def test_slots_without_a_task_move_no_policy(name):
+    env = OffloadingVecEnv(load_scenario("balanced", **SMALL), seed=1)
+    method = METHODS[name]
+    model = method.build(env, seed=0)
+    observations = th.rand(10, 3 * method.history, env.observation_space.shape[0]).flatten(1)
+    observations = observations.reshape(10, 3, -1)
+    newest = env.observation_space.shape[0] * (method.history - 1)
+    observations[:, 1, newest + 1] = 0.0
+    policy = model.policy
+    results = []
+    for actions in (th.zeros(10, 3, dtype=th.long), th.tensor([0, 2, 0]).expand(10, 3)):
+        if name == "toppo":
+            state = policy.initial_state(3)
+            results.append(policy.evaluate_sequences(observations, actions, state, state))
+        else:
+            values, log_probs, entropy = policy.evaluate_actions(observations.flatten(0, 1), actions.flatten())
+            results.append((values.reshape(10, 3), log_probs.reshape(10, 3), entropy.reshape(10, 3)))
+    for first, second in zip(*results, strict=True):
+        assert th.equal(first, second)
+    values, log_probs, entropy = results[0]
+    assert not log_probs[:, 1].any() and not entropy[:, 1].any()
+    assert log_probs[:, 0].all() and entropy[:, 2].all() and values[:, 1].all()
+
+
+def test_value_targets_without_a_task_do_not_depend_on_the_action():
+    """The DQN family keeps those slots: what it regresses on is the same for every action."""
+    scenario = load_scenario("balanced", **SMALL)
+    outcomes = []
+    for action in range(scenario.actions):
+        env = OffloadingVecEnv(scenario, seed=1)
+        env.reset()
+        idle = ~env.has_task
+        observations, rewards, _, _ = env.step(np.where(idle, action, 0))
+        outcomes.append((observations[idle], rewards[idle]))
+    assert idle.any()
+    for observations, rewards in outcomes[1:]:
+        np.testing.assert_array_equal(observations, outcomes[0][0])
+        np.testing.assert_array_equal(rewards, outcomes[0][1])
+
+
+def linear(layer, weights, bias=0.0):
+    """Set a linear layer to given numbers."""
+    with th.no_grad():
+        layer.weight.copy_(th.as_tensor(weights))
+        layer.bias.fill_(bias)
+
+
+def test_double_dqn_values_the_online_choice_with_the_target_network():
+    env = OffloadingVecEnv(load_scenario("balanced", **SMALL), seed=1)
+    model = METHODS["double-dqn"].build(env, 0, policy_kwargs={"net_arch": []})
+    width = env.observation_space.shape[0]
+    online, target = np.zeros((3, width)), np.zeros((3, width))
+    online[:, 0], target[:, 0] = [1.0, 3.0, 2.0], [10.0, 20.0, 30.0]
+    linear(model.q_net.q_net[0], online)
+    linear(model.q_net_target.q_net[0], target)
+    observations = th.zeros(2, width)
+    observations[:, 0] = th.tensor([1.0, -1.0])
+    assert model.next_values(observations).flatten().tolist() == [20.0, -10.0]
+    assert model.q_net_target(observations).max(1).values.tolist() == [30.0, -10.0]
+
+
+@pytest.mark.parametrize("name", ["dueling-dqn", "d3qn"])
+def test_dueling_is_value_plus_centred_advantage(name):
+    env = OffloadingVecEnv(load_scenario("balanced", **SMALL), seed=1)
+    model = METHODS[name].build(env, 0, policy_kwargs={"net_arch": [2]})
+    width = env.observation_space.shape[0]
+    for network, scale in ((model.q_net, 1.0), (model.q_net_target, 10.0)):
+        body = np.zeros((2, width))
+        body[0, 0] = body[1, 1] = 1.0
+        linear(network.q_net[0], body)
+        linear(network.state_value, scale * np.array([[1.0, 1.0]]))
+        linear(network.advantage, scale * np.array([[0.0, 3.0], [3.0, 0.0], [0.0, 0.0]]))
+    observations = th.zeros(1, width)
+    observations[0, :2] = th.tensor([1.0, 2.0])
+    assert model.q_net(observations).flatten().tolist() == [6.0, 3.0, 0.0]
+    assert model.q_net_target(observations).flatten().tolist() == [60.0, 30.0, 0.0]
+    if name == "d3qn":
+        with th.no_grad():
+            model.q_net.advantage.weight.neg_()
+        assert model.next_values(observations).item() == 0.0
+
+
+def test_one_step_of_double_dqn_is_the_hand_computed_one(monkeypatch):
+    env = OffloadingVecEnv(load_scenario("balanced", **SMALL), seed=1)
+    model = METHODS["double-dqn"].build(env, 0, policy_kwargs={"net_arch": []}, learning_starts=0)
+    model.learn(30)
+    data = model.replay_buffer.sample(8)
+    monkeypatch.setattr(model.replay_buffer, "sample", lambda *args, **kwargs: data)
+    weights, bias = (value.detach().numpy().copy() for value in model.q_net.q_net[0].parameters())
+    t_weights, t_bias = (value.detach().numpy().copy() for value in model.q_net_target.q_net[0].parameters())
+    observations, following = data.observations.numpy(), data.next_observations.numpy()
+    chosen = (following @ weights.T + bias).argmax(1)
+    value = (following @ t_weights.T + t_bias)[np.arange(8), chosen]
+    targets = data.rewards.numpy()[:, 0] + 0.9 * (1 - data.dones.numpy()[:, 0]) * value
+    errors = (observations @ weights.T + bias)[np.arange(8), data.actions.numpy()[:, 0]] - targets
+    huber = np.where(np.abs(errors) < 1, 0.5 * errors**2, np.abs(errors) - 0.5).mean()
+    model.train(1, 8)
+    assert model.logger.name_to_value["train/loss"] == pytest.approx(huber, rel=1e-5)
+
+
+def test_exploration_tosses_a_coin_for_every_row():
+    env = OffloadingVecEnv(load_scenario("balanced", devices=200, slots=20), seed=1)
+    model = METHODS["dqn"].build(env, 0)
+    observations = env.reset()
+    model.exploration_rate = 0.5
+    greedy, _ = model.predict(observations, deterministic=True)
+    mixed, _ = model.predict(observations)
+    assert 0.25 < np.mean(greedy != mixed) < 0.6
+
+
+def test_a2c_sees_further_than_ac():
+    a2c, ac = METHODS["a2c"].hyperparameters, METHODS["ac"].hyperparameters
+    different = {name for name in a2c if a2c[name] != ac[name]}
+    assert different == {"n_steps", "gae_lambda"}
+    assert (ac["n_steps"][0], ac["gae_lambda"][0]) == (1, 0.0)

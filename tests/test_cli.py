@@ -1,0 +1,266 @@
+"""The command line: what it prints, and how it refuses."""
+
+import importlib.metadata
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from aiecof import bench as bench_module
+from aiecof.cli import app
+from aiecof.config import READINGS, SCENARIOS, load_scenario
+from aiecof.policies import POLICIES, make_policy
+from aiecof.simulator import Simulator
+from aiecof.workload import draw_trace
+
+METRICS = ["delay", "energy", "drop_rate", "load", "reward", "local_share"]
+SIMULATE = ["simulate", "--scenario", "balanced", "--policy", "random", "--episodes", "6", "--seed", "3"]
+
+
+def run(*arguments: str):
+    result = CliRunner().invoke(app, list(arguments))
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def printed(*arguments: str):
+    """The one JSON object that a command prints, which must be strict JSON."""
+    result = run(*arguments)
+    assert result.exit_code == 0 and result.stderr == ""
+    return json.loads(result.stdout, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
+
+
+# --- simulate ----------------------------------------------------------------------------------------------------
+
+
+def test_simulate_prints_exactly_the_six_metrics():
+    metrics = printed(*SIMULATE, "--json")
+    assert list(metrics) == METRICS
+    for interval in metrics.values():
+        assert list(interval) == ["mean", "low", "high"]
+        assert interval["low"] < interval["mean"] < interval["high"]
+
+
+def test_simulate_prints_what_the_simulator_finds():
+    """The same episodes slot by slot, without the helpers of the command."""
+    scenario = load_scenario("balanced")
+    simulator, policy = Simulator(scenario), make_policy("random", scenario, 3)
+    policy.reset(6)
+    observations = simulator.reset(draw_trace(scenario, 6, 3))
+    while not simulator.done:
+        observations, _, _ = simulator.step(policy(observations, simulator.has_task))
+    found, metrics = simulator.metrics(), printed(*SIMULATE, "--json")
+    for name in METRICS:
+        assert np.isclose(metrics[name]["mean"], found[name].mean(), rtol=1e-12)
+        half = 2.5705818 * found[name].std(ddof=1) / 6**0.5
+        assert np.isclose(metrics[name]["high"] - metrics[name]["mean"], half)
+
+
+def test_equal_seeds_print_equal_numbers():
+    assert printed(*SIMULATE, "--json") == printed(*SIMULATE, "--json")
+    assert printed(*SIMULATE, "--json") != printed(*SIMULATE[:-1], "4", "--json")
+
+
+def test_one_episode_has_no_interval_and_nothing_completed_is_null(tmp_path):
+    path = tmp_path / "hopeless.json"
+    path.write_text('{"tau_max_slots": 1, "slots": 20}')
+    metrics = printed("simulate", "--scenario", str(path), "--policy", "always-local", "--episodes", "1", "--json")
+    assert metrics["delay"] == {"mean": None, "low": None, "high": None}
+    assert metrics["drop_rate"] == metrics["local_share"] == {"mean": 1.0, "low": 1.0, "high": 1.0}
+
+
+def test_devices_can_be_changed():
+    more = printed("simulate", "--devices", "60", "--episodes", "3", "--json")
+    fewer = printed("simulate", "--devices", "10", "--episodes", "3", "--json")
+    assert more["drop_rate"]["low"] > fewer["drop_rate"]["high"]
+
+
+def test_a_table_shows_every_metric_with_its_unit():
+    result = run(*SIMULATE)
+    assert result.exit_code == 0
+    for line in (
+        "random on balanced: 6 episodes, 30 devices, seed 3",
+        "Delay [s]",
+        "Energy [J]",
+        "Drop rate",
+        "Local share",
+    ):
+        assert line in result.stdout
+    assert "\x1b" not in result.stdout  # plain text where it is not a terminal
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_every_policy_can_be_simulated(policy):
+    assert list(printed("simulate", "--policy", policy, "--episodes", "2", "--json")) == METRICS
+
+
+# --- the lists ---------------------------------------------------------------------------------------------------
+
+
+def test_scenarios():
+    named = printed("scenarios", "--json")
+    assert list(named) == list(SCENARIOS)
+    assert named["fitted"]["tau_max_slots"] == 7 and set(named["fitted"]["readings"]) == set(READINGS)
+    assert named["balanced"]["fingerprint"] == load_scenario("balanced").fingerprint
+    table = run("scenarios").stdout
+    for text in [*SCENARIOS, *READINGS, "Deadline [slots]", "30 - 41.8", "2000 - 3000 Mcycle/task"]:
+        assert text in table
+
+
+def test_policies():
+    named = printed("policies", "--json")
+    assert {name: entry["information"] for name, entry in named.items()} == {
+        name: entry.information for name, entry in POLICIES.items()
+    }
+    table = run("policies").stdout
+    assert all(name in table and entry.description in table for name, entry in POLICIES.items())
+
+
+def test_equations():
+    rows = printed("equations", "--json")
+    assert [row["equation"] for row in rows] == list(range(1, 32))
+    assert list(rows[8]) == ["equation", "function", "tests", "anchor", "page", "readings"]
+    assert rows[8]["function"] == "model.computing_energy" and "tests/test_model.py" in rows[8]["tests"][0]
+    table = run("equations").stdout
+    assert "(31)" in table and "kernels.decision_reward" in table
+
+
+def test_bench(monkeypatch):
+    """The real measurement, made short."""
+    for name, value in {"REPLICAS": (1, 2), "DEVICES": (5, 10)}.items():
+        monkeypatch.setattr(bench_module, name, value)
+    monkeypatch.setattr(bench_module.bench_simulator, "__defaults__", (0.0,))
+    measured = printed("bench", "simulator", "--json")
+    assert set(measured["device_slots_per_second"]) == {"1", "2"}
+    assert set(measured["device_slots_per_second_with_observations"]) == {"1", "2"}
+    assert set(measured["scaling"]) == {"5", "10"}
+    assert measured["reference_ratio"] > 10
+    assert min(measured["device_slots_per_second"].values()) > 1e5
+    assert "times the plain event simulation" in run("bench", "simulator").stdout
+
+
+def test_bench_measures_what_is_asked_for():
+    assert bench_module.REPLICAS == (1, 64)
+    assert (min(bench_module.DEVICES), max(bench_module.DEVICES)) == (30, 10_000)
+
+
+def test_the_best_of_several_repetitions_counts(monkeypatch):
+    clock, naps = [0.0], iter([9.0, 3.0, 1.0, 2.0])
+    monkeypatch.setattr(bench_module.time, "perf_counter", lambda: clock[0])
+
+    def nap():
+        clock[0] += next(naps)
+
+    assert bench_module.best_time(nap, 5.0) == 1.0  # the first, slowest one only warms up
+
+
+# --- refusals ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field", "allowed"),
+    [
+        (["simulate", "--scenario", "nonsense"], "scenario: got 'nonsense'", "balanced"),
+        (["simulate", "--scenario", "nowhere.json"], "scenario: got 'nowhere.json'", "readable JSON"),
+        (["simulate", "--policy", "nonsense"], "policy: got 'nonsense'", "round-robin"),
+        (["simulate", "--episodes", "0"], "episodes: got '0'", ">= 1"),
+        (["simulate", "--episodes", "-3"], "episodes: got '-3'", ">= 1"),
+        (["simulate", "--episodes", "2.5"], "episodes: got '2.5'", "whole number"),
+        (["simulate", "--episodes", "many"], "episodes: got 'many'", "whole number"),
+        (["simulate", "--episodes", "nan"], "episodes: got 'nan'", "whole number"),
+        (["simulate", "--episodes", ""], "episodes: got ''", "whole number"),
+        (["simulate", "--seed", "-1"], "seed: got '-1'", ">= 0"),
+        (["simulate", "--seed", "inf"], "seed: got 'inf'", "whole number"),
+        (["simulate", "--devices", "0"], "devices: got '0'", ">= 1"),
+        (["simulate", "--devices", "1e3"], "devices: got '1e3'", "whole number"),
+        (["simulate", "--devices", "9" * 12], "size: got", "memory"),
+        (["simulate", "--seed"], "command line: got 'simulate --seed'", "--help"),
+        (["simulate", "--nonsense"], "command line: got 'simulate --nonsense'", "--help"),
+        (["simulate", "extra"], "command line: got 'simulate extra'", "--help"),
+        (["scenarios", "--json=3"], "command line: got 'scenarios --json=3'", "--help"),
+        (["nonsense"], "command: got 'nonsense'", "simulate"),
+        (["bench", "nonsense"], "command: got 'nonsense'", "simulator"),
+        (["bench"], "command line: got 'bench'", "--help"),
+        (["--nonsense"], "command line: got '--nonsense'", "--help"),
+    ],
+)
+def test_bad_input_ends_with_one_line_and_code_2(arguments, field, allowed):
+    result = run(*arguments)
+    assert result.exit_code == 2 and result.stdout == ""
+    [line] = result.stderr.splitlines()
+    assert line.startswith(f"error: {field}") and allowed in line[line.index(", allowed: ") :]
+
+
+@pytest.mark.parametrize(
+    ("content", "field"),
+    [
+        ('{"tau_max_slots": -1}', "tau_max_slots: got -1"),
+        ('{"tau_max_slots": 8, "device_frequency_ghz": [5, 3]}', "device_frequency: got (5000000000.0, 3000000000.0)"),
+        ('{"tau_max_slots": 8, "waiting_power": NaN}', "waiting_power: got nan"),
+        ('{"tau_max_slots": 8, "slot_duration_ms": Infinity}', "slot_duration_ms: got inf"),
+        ('{"tau_max_slots": 8, "readings": {"drop_rule": "never"}}', "readings.drop_rule: got 'never'"),
+        (
+            '{"tau_max_slots": 8, "readings": {"edge_service": "equal_sharing"}}',
+            "readings.edge_service: got 'equal_sharing'",
+        ),
+        ('{"tau_max_slots"', "scenario: got"),
+    ],
+)
+def test_a_bad_scenario_file_ends_with_one_line_and_code_2(tmp_path, content, field):
+    path = tmp_path / "mine.json"
+    path.write_text(content)
+    result = run("simulate", "--scenario", str(path), "--episodes", "1")
+    assert result.exit_code == 2 and result.stdout == ""
+    [line] = result.stderr.splitlines()
+    assert line.startswith(f"error: {field}") and ", allowed: " in line
+
+
+def test_help_is_no_error():
+    for arguments in ([], ["--help"], ["simulate", "--help"], ["bench", "--help"]):
+        result = run(*arguments)
+        assert result.exit_code == 0 and "Usage" in result.stdout and result.stderr == ""
+
+
+# --- as a program ------------------------------------------------------------------------------------------------
+
+
+def program(*arguments: str, **options) -> subprocess.Popen:
+    command = [sys.executable, "-m", "aiecof", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def test_it_is_a_program():
+    process = program("simulate", "--episodes", "2", "--json")
+    output, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors) == (0, "") and list(json.loads(output)) == METRICS
+    process = program("simulate", "--scenario", "nonsense")
+    output, errors = process.communicate(timeout=120)
+    assert (process.returncode, output) == (2, "") and errors.startswith("error: scenario: got 'nonsense'")
+    assert errors.count("\n") == 1
+
+
+def test_the_installed_command_is_this_one():
+    [entry] = importlib.metadata.entry_points(group="console_scripts", name="aiecof")
+    assert entry.load() is app
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals differ there")
+def test_an_interrupt_is_quiet():
+    process = program("simulate", "--episodes", "10000000", start_new_session=True)
+    time.sleep(4)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert (process.returncode, output, errors) == (130, "", "")
+
+
+def test_short_commands_load_nothing_heavy():
+    code = "import sys; from aiecof.cli import app\ntry: app(['scenarios'])\nexcept SystemExit: pass\n"
+    code += "print(sorted({'numba', 'torch', 'scipy', 'matplotlib', 'pandas', 'simpy'} & set(sys.modules)), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"

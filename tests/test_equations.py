@@ -1,0 +1,112 @@
+"""Every equation is written once, tested, explained in the book, and its readings are in the ledger."""
+
+import importlib
+import inspect
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from aiecof.config import READINGS
+from aiecof.equations import EQUATIONS, Row, book_anchors, claims_of_functions, claims_of_tests, equation_map
+
+ROOT = Path(__file__).resolve().parent.parent
+LEDGER = ROOT / "book/readings.md"
+EVERY = pytest.mark.parametrize("row", equation_map(ROOT), ids=lambda row: f"eq-{row.equation}")
+
+
+def test_every_equation_is_claimed_once():
+    counts = Counter(claim.equation for claim in claims_of_functions())
+    assert {number: counts[number] for number in range(1, 32)} == dict.fromkeys(range(1, 32), 1)
+    assert set(counts) <= set(range(1, 38)), "the paper has 37 equations"
+    assert [row.equation for row in equation_map(ROOT)] == list(EQUATIONS) == list(range(1, 32))
+
+
+@EVERY
+def test_the_function_is_there_and_says_so(row):
+    """Found through the compiled function where there is one, not through the source that the map reads."""
+    module, name = row.function.split(".")
+    function = getattr(importlib.import_module(f"aiecof.{module}"), name)
+    first = inspect.getdoc(getattr(function, "py_func", function)).splitlines()[0]
+    assert str(row.equation) in re.findall(r"\d+", first[first.index("(Eq") :])
+
+
+@EVERY
+def test_every_equation_is_tested(row):
+    assert row.tests
+    for test in row.tests:
+        path, *_, name = test.split("::")
+        assert f"def {name}(" in (ROOT / path).read_text(encoding="utf-8")
+
+
+def test_a_test_claims_only_equations_that_there_are():
+    assert {claim.equation for claim in claims_of_tests(ROOT)} <= set(range(1, 38))
+
+
+@EVERY
+def test_every_equation_is_explained_in_the_book(row):
+    assert row.anchor == f"eq-{row.equation}" and (ROOT / row.page).is_file()
+
+
+def test_no_equation_has_two_places_in_the_book():
+    assert [anchor for anchor, count in Counter(name for name, _ in book_anchors(ROOT)).items() if count > 1] == []
+
+
+@EVERY
+def test_the_readings_of_an_equation_are_in_the_ledger(row):
+    ledger = LEDGER.read_text(encoding="utf-8")
+    assert [reading for reading in row.readings if not re.search(rf"\b{reading}\b", ledger)] == []
+
+
+@pytest.mark.parametrize("reading", READINGS)
+def test_every_choice_of_the_configuration_is_in_the_ledger(reading):
+    assert f"`{reading}`" in LEDGER.read_text(encoding="utf-8")
+
+
+# --- the map itself ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def repository(tmp_path):
+    """A package with two functions, a test, and a book with a page and a notebook."""
+    for folder in ("package", "tests", "book", "notebooks"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "package/power.py").write_text(
+        'def one():\n    """What it is (Eq. 3).\n\n    See (Eq. 4); reading R9, (R2) and R9.\n    """\n\n\n'
+        'def two():\n    """More (Eqs. 7, 20)."""\n\n\ndef none():\n    """About Eq. (5) only."""\n'
+    )
+    (tmp_path / "tests/test_power.py").write_text(
+        'def helper():\n    """(Eq. 3)."""\n\n\ndef test_one():\n    """By hand (Eqs. 3, 7)."""\n\n\n'
+        'class TestMore:\n    def test_two(self):\n        """By hand (Eq. 20)."""\n'
+    )
+    (tmp_path / "book/page.md").write_text("# Page\n\n(eq-3)=\n$$ x \\tag{3} $$\n\nsee [](#eq-7) and `(eq-20)=`\n")
+    (tmp_path / "notebooks/note.ipynb").write_text(
+        '{"cells": [{"cell_type": "markdown", "source": ["(eq-7)=\\n", "$$ y $$"]},'
+        ' {"cell_type": "code", "source": ["(eq-9)=\\n"]}]}'
+    )
+    return tmp_path
+
+
+def test_claims_are_read_from_first_lines(repository):
+    claims = claims_of_functions(repository / "package")
+    assert [(claim.equation, claim.name) for claim in claims] == [(3, "power.one"), (7, "power.two"), (20, "power.two")]
+    assert claims[0].readings == ("R9", "R2")
+
+
+def test_only_tests_test(repository):
+    assert [claim[:2] for claim in claims_of_tests(repository)] == [
+        (3, "tests/test_power.py::test_one"),
+        (7, "tests/test_power.py::test_one"),
+        (20, "tests/test_power.py::TestMore::test_two"),
+    ]
+
+
+def test_anchors_are_read_from_pages_and_notebooks(repository):
+    assert book_anchors(repository) == [("eq-3", "book/page.md"), ("eq-7", "notebooks/note.ipynb")]
+
+
+def test_an_installed_package_has_functions_but_no_book(tmp_path):
+    rows = equation_map(tmp_path)
+    assert rows[8] == Row(9, "model.computing_energy", (), None, None, rows[8].readings)
+    assert all(row.function and row.page is row.anchor is None for row in rows)

@@ -1,0 +1,167 @@
+"""Run folders: resumed after a kill, whole after a failed save, refused where they do not fit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+import torch as th
+
+from aiecof.config import InvalidInput, load_scenario
+from aiecof.methods import METHODS
+from aiecof.policies import evaluate, make_policy
+from aiecof.training import Run, train, write_whole
+from aiecof.workload import draw_trace
+
+th.set_num_threads(1)
+TINY = load_scenario("balanced", devices=3, servers=2, slots=20)
+QUICK = {"dqn": {"learning_starts": 60, "buffer_size": 600, "batch_size": 16}}
+
+
+def tiny_run(name, folder, episodes=6, **kwargs):
+    return train(name, TINY, episodes, 1, folder, checkpoint_every=2, **QUICK.get(name, {}), **kwargs)
+
+
+class Stop(Exception):
+    """Raised to end a training early."""
+
+
+@pytest.mark.parametrize("name", ["toppo", "toppo-transformer", "ppo", "ppo-stacked", "a2c", "ac", "dqn", "d3qn"])
+def test_a_stopped_training_goes_on_as_if_it_had_not_been(name, tmp_path):
+    def stop(done):
+        if done == 5:
+            raise Stop
+
+    whole = tiny_run(name, tmp_path / "whole")
+    with pytest.raises(Stop):
+        tiny_run(name, tmp_path / "stopped", on_episode=stop)
+    assert len(Run(tmp_path / "stopped").curve) == 4
+    resumed = tiny_run(name, tmp_path / "stopped")
+    pd.testing.assert_frame_equal(whole.curve, resumed.curve)
+    weights, others = (run.load()[0].policy.state_dict() for run in (whole, resumed))
+    assert all(th.equal(value, others[key]) for key, value in weights.items())
+
+
+def test_a_killed_training_resumes(tmp_path):
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[2]); import test_training as t;"
+        "t.train('toppo', t.TINY, 40, 1, sys.argv[1], checkpoint_every=2, on_episode=lambda done: t.time.sleep(0.05))"
+    )
+    arguments = [sys.executable, "-c", code, str(tmp_path / "killed"), os.path.dirname(__file__)]
+    process = subprocess.Popen(arguments)
+    checkpoint = tmp_path / "killed" / "checkpoint.safetensors"
+    deadline = time.time() + 90
+    while not checkpoint.exists() and time.time() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert 2 <= len(Run(tmp_path / "killed").curve) < 40
+    killed = train("toppo", TINY, 40, 1, tmp_path / "killed", checkpoint_every=2)
+    whole = train("toppo", TINY, 40, 1, tmp_path / "whole", checkpoint_every=2)
+    pd.testing.assert_frame_equal(whole.curve, killed.curve)
+
+
+def test_a_finished_run_is_left_alone(tmp_path):
+    run = tiny_run("a2c", tmp_path)
+    before = run.checkpoint.stat().st_mtime_ns
+    assert tiny_run("a2c", tmp_path).checkpoint.stat().st_mtime_ns == before
+    assert run.finished
+
+
+def test_the_run_says_what_it_is(tmp_path):
+    run = tiny_run("a2c", tmp_path)
+    description = json.loads((tmp_path / "run.json").read_text())
+    assert description["versions"]["torch"] == th.__version__.split("+")[0] or "torch" in description["versions"]
+    assert description["wall_time"] > 0 and description["seed"] == 1
+    curve = pd.read_csv(tmp_path / "curve.csv", index_col="episode")
+    assert list(curve.index) == list(range(6)) and {"delay", "energy", "drop_rate", "load", "reward"} <= set(curve)
+    pd.testing.assert_frame_equal(curve, run.curve, check_names=False)
+
+
+def test_what_was_learned_is_played_back(tmp_path):
+    run = tiny_run("toppo", tmp_path)
+    first, second = (run.evaluate(4).metrics()["reward"] for _ in range(2))
+    assert (first == second).all()
+    assert (run.evaluate(4, greedy=True).metrics()["reward"] != first).any()
+
+
+def test_another_run_s_folder_is_refused(tmp_path):
+    tiny_run("a2c", tmp_path)
+    with pytest.raises(InvalidInput, match="folder.method"):
+        tiny_run("ac", tmp_path)
+    with pytest.raises(InvalidInput, match="folder.scenario"):
+        train("a2c", TINY.replace(devices=4), 6, 1, tmp_path)
+    with pytest.raises(InvalidInput, match="episodes: got 7"):
+        tiny_run("a2c", tmp_path, episodes=7)
+
+
+@pytest.mark.parametrize(
+    "bad", [{"episodes": 0}, {"seed": -1}, {"name": "sarsa"}, {"changes": 1}, {"checkpoint_every": 0}]
+)
+def test_bad_input_names_the_field(bad, tmp_path):
+    arguments = {"name": "a2c", "scenario": TINY, "episodes": 1, "seed": 0, "folder": tmp_path} | bad
+    field = {"name": "method"}.get(next(iter(bad)), next(iter(bad)))
+    with pytest.raises(InvalidInput, match=f"{field}: got"):
+        train(**arguments)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped header", "foreign", "pickle"])
+def test_a_damaged_checkpoint_is_refused(damage, tmp_path):
+    run = tiny_run("a2c", tmp_path)
+    content = run.checkpoint.read_bytes()
+    damaged = {
+        "cut": content[: len(content) // 2],
+        "flipped header": content[:8] + b"x" + content[9:],
+        "foreign": (tiny_run("ppo", tmp_path / "other").checkpoint.read_bytes()),
+        "pickle": b"cos\nsystem\n(S'true'\ntR.",
+    }[damage]
+    run.checkpoint.write_bytes(damaged)
+    with pytest.raises(InvalidInput, match="checkpoint"):
+        run.load()
+
+
+def test_a_failed_save_leaves_the_old_file_whole(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    write_whole(path, b"old")
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    for function in ("fsync", "replace"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, function, full)
+            with pytest.raises(InvalidInput, match="No space left"):
+                write_whole(path, b"new")
+        assert path.read_bytes() == b"old" and not list(tmp_path.glob("*.part"))
+
+
+REMOTE = {
+    "device_frequency": (1e8, 1e8),
+    "server_frequency": (2e11, 2e11),
+    "transmission_rate": 2e8,
+    "arrival_probability": 0.5,
+}
+SPEED = {
+    "value": {"learning_starts": 100, "target_update_interval": 200},
+    "actor-critic": {"learning_rate": 3e-3},
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_finds_the_known_best_policy(name, tmp_path):
+    """Devices too slow for any task, servers that are quick: whoever offloads everything loses nothing."""
+    scenario = load_scenario("balanced", devices=4, servers=2, slots=20, **REMOTE)
+    trace = draw_trace(scenario, 10, 1, split="evaluation")
+    best, worst = (
+        evaluate(make_policy(rule, scenario), scenario, trace).metrics() for rule in ("least-loaded", "always-local")
+    )
+    assert best["drop_rate"].max() == 0.0 and worst["drop_rate"].min() > 0.9
+    family = "value" if METHODS[name].counts == "greedy" else "actor-critic"
+    found = train(name, scenario, 40, 1, tmp_path, **SPEED[family]).evaluate(10, greedy=True).metrics()
+    assert found["drop_rate"].mean() < 0.02 and found["local_share"].mean() < 0.02
+    assert found["reward"].mean() > 0.98 * best["reward"].mean()
