@@ -78,6 +78,13 @@ def _whole(name: str, text: str, low: int) -> int:
         raise InvalidInput(name, text, f"a whole number >= {low}") from None
 
 
+def _finite(content: Any) -> Any:
+    """The same with null for every number that JSON does not know."""
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
 def _print_json(content: Any) -> None:
     print(json.dumps(content, indent=2, allow_nan=False))
 
@@ -181,11 +188,7 @@ def simulate(
         )
     intervals = {name: mean_interval(metrics[name])._asdict() for name in METRICS}
     if as_json:
-        finite = {
-            name: {key: value if math.isfinite(value) else None for key, value in interval.items()}
-            for name, interval in intervals.items()
-        }
-        _print_json(finite)
+        _print_json(_finite(intervals))
         return
     title = f"{policy} on {chosen.name}: {count} episodes, {chosen.devices} devices, seed {seed_number}"
     rows = (
@@ -213,6 +216,107 @@ def simulator(as_json: AsJson = False) -> None:
     print(f"  {measured['reference_ratio']:,.0f} times the plain event simulation\n")
     costs = ([devices, f"{cost:.1f}"] for devices, cost in measured["scaling"].items())
     _print_table("Cost of one device in one slot", ["Devices", "ns"], costs)
+
+
+@bench.command()
+def training(as_json: AsJson = False) -> None:
+    """Transitions per second of each learning method on one thread, TOPPO beside stock sb3-contrib."""
+    from aiecof.bench import bench_training
+
+    with Console(stderr=True).status("Measuring, for about two minutes"):
+        measured = bench_training()
+    if as_json:
+        _print_json(measured)
+        return
+    rows = ([name, f"{speed:,.0f}"] for name, speed in measured["transitions_per_second"].items())
+    _print_table("Training on balanced, 30 devices, one thread", ["Method", "Transitions per second"], rows)
+    pairs = (
+        [size, *(f"{speeds[name]:,.0f}" for name in ("toppo", "stock")), f"{speeds['ratio']:.1f}"]
+        for size, speeds in measured["by_minibatch"].items()
+    )
+    _print_table("TOPPO and stock RecurrentPPO", ["Minibatch", "TOPPO", "Stock", "Ratio"], pairs)
+    print(f"  PPO without memory, minibatches of 64: {measured['ppo_minibatch_64']:,.0f}\n")
+
+
+@app.command()
+def methods(as_json: AsJson = False) -> None:
+    """The learning methods: family, network, parameters, hyperparameters and where each value comes from."""
+    from aiecof.methods import METHODS, parameter_count
+
+    if as_json:
+        shown = ("family", "network", "hyperparameters", "history", "counts")
+        described = {name: {key: getattr(entry, key) for key in shown} for name, entry in METHODS.items()}
+        _print_json({name: entry | {"parameters": parameter_count(name)} for name, entry in described.items()})
+        return
+    rows = ([name, m.family, m.network, f"{parameter_count(name):,}", m.counts] for name, m in METHODS.items())
+    _print_table("Methods", ["Name", "Family", "Network", "Parameters", "Judged by"], rows)
+    names = sorted({key for entry in METHODS.values() for key in entry.hyperparameters})
+    cells = (
+        [
+            key,
+            *("{} ({})".format(*m.hyperparameters[key]) if key in m.hyperparameters else "" for m in METHODS.values()),
+        ]
+        for key in names
+    )
+    _print_table("Hyperparameters (and source)", ["", *METHODS], cells)
+
+
+@app.command()
+def train(
+    method: Annotated[str, typer.Argument(help="Name of a method; `aiecof methods` lists them.")],
+    scenario: Annotated[str, typer.Option(help="Name of a scenario, or path to a JSON file.")] = "balanced",
+    episodes: Annotated[str, typer.Option(metavar="INTEGER", help="Training episodes.")] = "100",
+    seed: Annotated[str, typer.Option(metavar="INTEGER", help="Seed of weights, exploration, tasks, network.")] = "0",
+    devices: Annotated[str | None, typer.Option(metavar="INTEGER", help="Another number of devices.")] = None,
+    folder: Annotated[str | None, typer.Option(help="Run folder; by default made from the other words.")] = None,
+) -> None:
+    """Train a method; an interrupted training goes on from its last checkpoint when called again."""
+    count, seed_number = _whole("episodes", episodes, 1), _whole("seed", seed, 0)
+    changes = {} if devices is None else {"devices": _whole("devices", devices, 1)}
+    chosen = load_scenario(scenario, **changes)
+    place = folder or f"runs/{method}-{chosen.name}-{chosen.devices}-{count}-{seed_number}"
+
+    import torch
+
+    from aiecof.training import train as run_training
+
+    torch.set_num_threads(1)
+    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task(f"Training {method}", total=count)
+        run = run_training(
+            method, chosen, count, seed_number, place, on_episode=lambda done: progress.update(task, completed=done)
+        )
+    last = run.curve.tail(10).mean()
+    print(f"{place}: {count} episodes, {run.description['wall_time']:.0f} s; last ten: ", end="")
+    print(", ".join(f"{name} {last[name]:.4g}" for name in METRICS))
+
+
+@app.command()
+def evaluate(
+    run: Annotated[str, typer.Argument(help="A run folder that `aiecof train` wrote.")],
+    episodes: Annotated[str, typer.Option(metavar="INTEGER", help="Held-out episodes.")] = "20",
+    as_json: AsJson = False,
+) -> None:
+    """Play held-out traces with what was learned: actions sampled and greedy, the one that counts marked."""
+    count = _whole("episodes", episodes, 1)
+
+    from aiecof.statistics import mean_interval
+    from aiecof.training import Run
+
+    opened = Run(run)
+    measured = {}
+    for kind in ("sampled", "greedy"):
+        metrics = opened.evaluate(count, greedy=kind == "greedy").metrics()
+        measured[kind] = {name: mean_interval(metrics[name])._asdict() for name in METRICS}
+    if as_json:
+        _print_json({"counts": opened.method.counts, **_finite(measured)})
+        return
+    titles = [f"{kind}{' (counts)' if kind == opened.method.counts else ''}" for kind in measured]
+    rows = (
+        [METRICS[name], *("{mean:.4g} ({low:.4g} to {high:.4g})".format(**measured[kind][name]) for kind in measured)]
+        for name in METRICS
+    )
+    _print_table(f"{run}: {count} held-out episodes, 95 % intervals", ["", *titles], rows)
 
 
 if __name__ == "__main__":

@@ -128,3 +128,9 @@ METHODS: dict[str, Method] = {
 def method(name: str) -> Method:
     """The method called `name`; an unknown one raises `InvalidInput`."""
     return METHODS[check_choice("method", name, tuple(METHODS))]
+
+
+def parameter_count(name: str, scenario: str = "balanced") -> int:
+    """Number of trainable parameters on a scenario; a value network's target copy does not count."""
+    model = method(name).build(OffloadingVecEnv(scenario), 0)
+    return sum(parameter.numel() for parameter in (getattr(model, "q_net", None) or model.policy).parameters())

@@ -54,7 +54,7 @@ def read_observations(scenario: Scenario, observations: np.ndarray, has_task: np
     if np.shape(observations) != shape or shape[1] != scenario.devices:
         expected = (*shape[:1], scenario.devices, shape[-1])
         raise InvalidInput("observations", np.shape(observations), f"shape {expected} for scenario {scenario.name}")
-    seen = {name: observations[..., columns] * scale for name, (columns, scale) in fields.items()}
+    seen = {name: observations[..., columns].astype(float) * scale for name, (columns, scale) in fields.items()}
     size, work = seen["size"][..., 0], seen["workload"][..., 0]
     if scenario.readings.workload == "per_task":
         work = np.divide(work, size, out=np.zeros_like(work), where=size > 0.0)

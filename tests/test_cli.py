@@ -76,8 +76,8 @@ def test_one_episode_has_no_interval_and_nothing_completed_is_null(tmp_path):
 
 
 def test_devices_can_be_changed():
-    more = printed("simulate", "--devices", "60", "--episodes", "3", "--json")
-    fewer = printed("simulate", "--devices", "10", "--episodes", "3", "--json")
+    crowd = ["simulate", "--policy", "least-loaded", "--episodes", "3", "--json"]
+    more, fewer = printed(*crowd, "--devices", "60"), printed(*crowd, "--devices", "10")
     assert more["drop_rate"]["low"] > fewer["drop_rate"]["high"]
 
 
@@ -250,10 +250,15 @@ def test_the_installed_command_is_this_one():
     assert entry.load() is app
 
 
-@pytest.mark.skipif(os.name == "nt", reason="signals differ there")
-def test_an_interrupt_is_quiet():
-    process = program("simulate", "--episodes", "10000000", start_new_session=True)
-    time.sleep(4)
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a named pipe")
+def test_an_interrupt_is_quiet(tmp_path):
+    """The pipe tells when the command has begun: opening it waits for the reader."""
+    path = tmp_path / "mine.json"
+    os.mkfifo(path)
+    process = program("simulate", "--scenario", str(path), "--episodes", "1000000000", start_new_session=True)
+    with open(path, "w") as pipe:
+        pipe.write('{"tau_max_slots": 8}')
+    time.sleep(1)
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=60)
     assert (process.returncode, output, errors) == (130, "", "")
@@ -261,6 +266,7 @@ def test_an_interrupt_is_quiet():
 
 def test_short_commands_load_nothing_heavy():
     code = "import sys; from aiecof.cli import app\ntry: app(['scenarios'])\nexcept SystemExit: pass\n"
-    code += "print(sorted({'numba', 'torch', 'scipy', 'matplotlib', 'pandas', 'simpy'} & set(sys.modules)), file=sys.stderr)"
+    heavy = {"numba", "torch", "scipy", "matplotlib", "pandas", "simpy"}
+    code += f"print(sorted({heavy} & set(sys.modules)), file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]"

@@ -350,7 +350,8 @@ def test_coordinated_greedy_reckons_with_the_decisions_before_it():
 
 
 def test_coordinated_greedy_books_nothing_for_a_task_lost_on_its_channel():
-    scenario = FIVE.replace(tau_max_slots=2)
+    """10 Mbit need eight slots, of which there are three; the next task finds server 1 as it was."""
+    scenario = FIVE.replace(tau_max_slots=3)
     chosen = actions("greedy-coordinated", scenario, size=[[10e6] + [2e6] * 4], wait_slots=30, backlog_slots=[0, 1, 30])
     assert chosen[0, :2].tolist() == [1, 1]
 

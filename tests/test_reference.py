@@ -49,6 +49,7 @@ def test_simulator_equals_the_event_simulation(case):
     assert_same_tasks(compiled(scenario, trace, actions), simulate(scenario, trace, actions))
 
 
+@pytest.mark.slow
 def test_simulator_equals_the_event_simulation_under_every_combination(monkeypatch):
     """All combinations of the readings that touch the dynamics; those that only judge take turns.
 

@@ -1,0 +1,288 @@
+"""Traces: what a seed decides, the distributions, and files that come back whole or not at all."""
+
+import zipfile
+from dataclasses import fields
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from aiecof.config import InvalidInput, TaskKind, load_scenario
+from aiecof.simulator import Simulator
+from aiecof.workload import SPLITS, Trace, draw_trace, load_trace, toy_scenario, toy_trace
+
+ARRAYS = [entry.name for entry in fields(Trace)]
+TASKS, NETWORK = ARRAYS[:3], ARRAYS[3:]
+
+
+def small(**changes):
+    return load_scenario("balanced", **({"devices": 4, "servers": 3, "slots": 12} | changes))
+
+
+def large(**changes):
+    return load_scenario("balanced", **({"devices": 50, "servers": 40, "slots": 200} | changes))
+
+
+def same(first, second, names=ARRAYS):
+    """Which of the arrays are equal bit by bit."""
+    return [name for name in names if getattr(first, name).tobytes() == getattr(second, name).tobytes()]
+
+
+@pytest.mark.parametrize("network", ["run", "episode"])
+@pytest.mark.parametrize("split", SPLITS)
+def test_an_episode_is_the_same_whatever_is_drawn_with_it(network, split):
+    scenario = small(network=network)
+    together = draw_trace(scenario, 5, seed=3, split=split)
+    assert same(together, draw_trace(scenario, 5, seed=3, split=split)) == ARRAYS
+    assert same(together[:2], draw_trace(scenario, 2, seed=3, split=split)) == ARRAYS
+    for episode in range(5):
+        alone = draw_trace(scenario, 1, seed=3, first=episode, split=split)
+        assert same(together[episode : episode + 1], alone) == ARRAYS
+
+
+def test_episodes_seeds_and_splits_differ():
+    scenario = small()
+    drawn = [draw_trace(scenario, 3, seed=seed, split=split) for seed in (0, 1) for split in SPLITS]
+    episodes = [trace.size[b] for trace in drawn for b in range(3)]
+    assert len({episode.tobytes() for episode in episodes}) == len(episodes)
+    assert np.abs(np.corrcoef([episode.ravel() for episode in episodes]) - np.eye(18)).max() < 0.6
+
+
+def test_readings_do_not_change_the_tasks():
+    """Every policy and every reading of the dynamics meets the same tasks."""
+    plain = draw_trace(small(), 2, seed=4)
+    other = small(tau_max_slots=3, drop_rule="wait", load="literal", network="episode", channel_queue="none")
+    assert same(plain, draw_trace(other, 2, seed=4), TASKS) == TASKS
+
+
+def test_decisions_do_not_change_the_trace():
+    scenario = small()
+    trace, kept = draw_trace(scenario, 2, seed=5), draw_trace(scenario, 2, seed=5)
+    for action in range(scenario.actions):
+        Simulator(scenario).run(trace, np.full(trace.size.shape, action))
+    assert same(trace, kept) == ARRAYS
+
+
+def test_one_network_for_a_run_or_one_for_an_episode():
+    run = [draw_trace(small(network="run"), 3, seed=1, split=split) for split in SPLITS]
+    for trace in run:
+        assert same(trace[:1], trace[1:2], NETWORK) == NETWORK
+        assert same(trace, run[0], NETWORK) == NETWORK  # what was learned on one network is judged on it
+    episode = draw_trace(small(network="episode"), 3, seed=1)
+    assert same(episode[:1], episode[1:2], NETWORK) == ["rate"]  # a fixed rate
+    other = draw_trace(small(network="run"), 3, seed=2)
+    assert same(other, run[0], NETWORK) == ["rate"]
+
+
+def uniform_p(values, low, high):
+    return stats.kstest(values, stats.uniform(low, high - low).cdf).pvalue
+
+
+def test_distributions_of_tasks():
+    scenario = large()
+    trace = draw_trace(scenario, 3, seed=6)
+    has_task = trace.has_task
+    count = has_task.sum()
+    assert stats.binomtest(int(count), has_task.size, scenario.arrival_probability).pvalue > 1e-3
+    assert np.all((trace.kind >= 0) == has_task) and np.all(trace.kind[~has_task] == -1)
+    [kind] = scenario.task_kinds
+    assert uniform_p(trace.size[has_task], *kind.size) > 1e-3
+    cycles = (trace.size * trace.density)[has_task] / scenario.workload_scale
+    assert uniform_p(cycles, *scenario.workload_range) > 1e-3
+    assert abs(stats.spearmanr(trace.size[has_task], cycles).statistic) < 4 / np.sqrt(count)
+    assert np.all(np.isfinite(trace.density)) and np.all(trace.density > 0)
+
+
+def test_workload_per_bit_is_the_density():
+    scenario = large(workload="per_bit", workload_range=(200.0, 300.0), workload_scale=0.5)
+    trace = draw_trace(scenario, 1, seed=6)
+    assert uniform_p(trace.density[trace.has_task], 100.0, 150.0) > 1e-3
+
+
+def test_distributions_of_the_network():
+    scenario = large(network="episode")
+    trace = draw_trace(scenario, 20, seed=7)
+    for name in ("device_frequency", "server_frequency"):
+        assert uniform_p(getattr(trace, name).ravel(), *getattr(scenario, name)) > 1e-3, name
+    assert np.all(trace.rate == scenario.transmission_rate)
+
+
+def test_mixture_of_kinds():
+    kinds = (
+        TaskKind("short", (1e6, 2e6), 0.2),
+        TaskKind("long", (5e6, 9e6), 0.5),
+        TaskKind("same", (3e6, 3e6), 0.3),
+    )
+    trace = draw_trace(large(task_kinds=kinds), 2, seed=8)
+    drawn = trace.kind[trace.has_task]
+    counts = np.bincount(drawn, minlength=3)
+    assert stats.chisquare(counts, [kind.share * len(drawn) for kind in kinds]).pvalue > 1e-3
+    for index, kind in enumerate(kinds[:2]):
+        assert uniform_p(trace.size[trace.kind == index], *kind.size) > 1e-3
+    assert np.all(trace.size[trace.kind == 2] == 3e6)
+
+
+def test_certain_arrivals_fill_every_slot():
+    assert draw_trace(small(arrival_probability=1.0), 2, seed=0).has_task.all()
+
+
+def test_rates_follow_from_bandwidth_gain_and_noise():
+    """Eq. (13): B log2(1 + |h|^2 P / sigma^2), the gain drawn from its range."""
+    scenario = small(
+        network="episode", transmission_rate=None, bandwidth=2e6, channel_gain=(1e-6, 3e-6), noise_power=1e-8
+    )
+    trace = draw_trace(scenario, 100, seed=9)
+    assert trace.rate.shape == (100, 4, 3)
+    gain = (2.0 ** (trace.rate / 2e6) - 1.0) * 1e-8 / scenario.transmission_power
+    assert uniform_p(gain.ravel(), 1e-6, 3e-6) > 1e-3
+    one = draw_trace(small(**{**shannon(scenario), "channel_gain": (1e-6, 1e-6)}), 1, seed=9)
+    np.testing.assert_allclose(one.rate, 2e6 * np.log2(1 + 1e-6 * 2.3 / 1e-8))
+    assert Simulator(scenario).run(trace, np.ones(trace.size.shape, int)).any()
+
+
+def shannon(scenario):
+    names = ("transmission_rate", "bandwidth", "channel_gain", "noise_power")
+    return {name: getattr(scenario, name) for name in names}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"episodes": 0}, "episodes: got 0, allowed: a whole number >= 1"),
+        ({"episodes": 1.5}, "episodes: got 1.5"),
+        ({"seed": -1}, "seed: got -1, allowed: a whole number >= 0"),
+        ({"seed": True}, "seed: got True"),
+        ({"first": -2}, "first: got -2"),
+        ({"split": "test"}, "split: got 'test', allowed: one of train, evaluation, reference"),
+    ],
+)
+def test_impossible_draws_are_refused(arguments, message):
+    with pytest.raises(InvalidInput, match=message):
+        draw_trace(small(), **arguments)
+
+
+def test_a_saved_trace_comes_back_bit_by_bit(tmp_path):
+    scenario = small(network="episode")
+    for name, trace, owner in (
+        ("drawn", draw_trace(scenario, 3, 1), scenario),
+        ("toy", toy_trace(), toy_scenario()),
+    ):
+        trace.save(tmp_path / name)
+        loaded = load_trace(tmp_path / name, owner)
+        assert same(trace, loaded) == ARRAYS
+        assert [getattr(loaded, entry).dtype for entry in ARRAYS] == [
+            getattr(trace, entry).dtype for entry in ARRAYS
+        ]
+
+
+@pytest.fixture
+def saved(tmp_path):
+    path = tmp_path / "trace.npz"
+    draw_trace(small(), 1, seed=1).save(path)
+    return path
+
+
+def assert_refused(path, message="trace: got .*allowed: a "):
+    with pytest.raises(InvalidInput, match=message):
+        load_trace(path, small())
+
+
+def test_a_truncated_file_is_refused(saved):
+    content = saved.read_bytes()
+    for length in (0, 1, 100, len(content) // 2, len(content) - 30, len(content) - 1):
+        saved.write_bytes(content[:length])
+        assert_refused(saved)
+
+
+def test_a_flipped_bit_is_refused_or_changes_nothing(saved):
+    """Some bytes of a ZIP file mean nothing, such as its time stamps; no other damage may pass or escape."""
+    content, trace = saved.read_bytes(), load_trace(saved, small())
+    refused = 0
+    for position in range(len(content)):
+        damaged = bytearray(content)
+        damaged[position] ^= 1 << (position % 8)
+        saved.write_bytes(damaged)
+        try:
+            assert same(load_trace(saved, small()), trace) == ARRAYS
+        except InvalidInput as error:
+            refused += 1
+            assert str(error).startswith("trace")
+    assert refused > len(content) / 2
+
+
+def rewrite(path, **changes):
+    with np.load(path) as file:
+        arrays = dict(file) | changes
+    np.savez(path, **{name: values for name, values in arrays.items() if values is not None})
+
+
+@pytest.mark.parametrize("name", [*ARRAYS, "checksum"])
+def test_a_missing_array_is_refused(saved, name):
+    rewrite(saved, **{name: None})
+    assert_refused(saved, name)
+
+
+def test_a_changed_value_is_refused(saved):
+    rewrite(saved, size=draw_trace(small(), 1, seed=2).size)
+    assert_refused(saved, "content matches its checksum")
+
+
+class Bomb:
+    def __reduce__(self):
+        return exec, ("raise SystemExit('a pickle was executed')",)
+
+
+@pytest.mark.parametrize("name", [*ARRAYS, "checksum"])
+def test_a_pickled_object_is_refused_and_not_executed(saved, name):
+    rewrite(saved, **{name: np.array([Bomb()], dtype=object)})
+    assert_refused(saved)
+
+
+def test_other_files_are_refused(tmp_path):
+    assert_refused(tmp_path / "missing.npz")
+    assert_refused(tmp_path)
+    (tmp_path / "text").write_text("size,density\n1,2\n", encoding="utf-8")
+    assert_refused(tmp_path / "text")
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    assert_refused(tmp_path / "array.npy")
+    with zipfile.ZipFile(tmp_path / "archive.npz", "w") as archive:
+        archive.writestr("size.npy", b"no array")
+    assert_refused(tmp_path / "archive.npz")
+
+
+def test_a_trace_of_another_scenario_is_refused(saved):
+    with pytest.raises(InvalidInput, match=r"trace\.size: got \(1, 12, 4\), allowed: shape \(1, 12, 5\)"):
+        load_trace(saved, small(devices=5))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("size", np.nan, r"trace\.size: .*finite"),
+        ("size", -1.0, r"trace\.size: got -1.0, allowed: 0 \(no task\) or a size > 0"),
+        ("size", np.inf, r"trace\.size"),
+        ("density", 0.0, r"trace\.density: .*> 0"),
+        ("density", -np.inf, r"trace\.density"),
+        ("device_frequency", 0.0, r"trace\.device_frequency"),
+        ("server_frequency", -4e9, r"trace\.server_frequency"),
+        ("rate", np.nan, r"trace\.rate"),
+    ],
+)
+def test_impossible_values_are_refused(name, value, message):
+    trace = toy_trace()
+    getattr(trace, name).flat[0] = value
+    with pytest.raises(InvalidInput, match=message):
+        trace.check(toy_scenario())
+    with pytest.raises(InvalidInput, match=message):
+        Simulator(toy_scenario()).reset(trace)
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+@pytest.mark.parametrize("change", ["shape", "text", "object", "complex"])
+def test_arrays_of_another_shape_or_type_are_refused(name, change):
+    values = getattr(toy_trace(), name)
+    kinds = {"text": str, "object": object, "complex": complex}
+    wrong = values.astype(kinds[change]) if change in kinds else values[..., :1]
+    trace = Trace(**{**vars(toy_trace()), name: wrong})
+    with pytest.raises(InvalidInput, match=rf"trace\.{name}: got "):
+        trace.check(toy_scenario())
