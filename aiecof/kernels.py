@@ -177,6 +177,9 @@ def decision_reward(p, device, energy, delay, dropped, load_variance, slot):
         Of the devices' loads, once this device has decided.
     slot : int
         t, from 0.
+
+    What l_E and l_D are means over is R16, what the energy is compared with R17, which failures count R23, whether the
+    past or this task alone counts R24, what a dropped task's energy term is R22.
     """
     count = slot + 1.0 if p["per_slot_history"] else device["tasks"]
     reference = objective.mean_energy(device["energy"], count) if p["own_reference"] else p["reference_energy"]

@@ -42,8 +42,13 @@ def observation_fields(scenario: Scenario) -> dict[str, tuple[slice, float]]:
 
 
 @lru_cache(maxsize=256)
-def reference_energy(scenario: Scenario, episodes: int = 32, seed: int = 0) -> float:
-    """Mean energy a task costs under the Random policy on a scenario [J] (readings R17, R20)."""
+def reference_energy(scenario: Scenario, episodes: int | None = None, seed: int = 0) -> float:
+    """Mean energy a task costs under the Random policy on a scenario [J] (readings R17, R20).
+
+    episodes : int or None
+        None takes as many as hold about a thousand devices, so that large networks take no longer than small ones.
+    """
+    episodes = max(2, -(-960 // scenario.devices)) if episodes is None else episodes
     plain = scenario.replace(energy_reference="own_history", cost_units="si", in_flight="complete")
     trace = draw_trace(plain, episodes, seed, split="reference")
     actions = np.random.default_rng([seed, 3]).integers(scenario.actions, size=trace.size.shape)

@@ -48,7 +48,7 @@ def test_simulate_prints_exactly_the_six_metrics():
 
 
 def test_simulate_prints_what_the_simulator_finds():
-    """The same episodes slot by slot, without the helpers of the command."""
+    """The same episodes slot by slot, without what the command calls."""
     scenario = load_scenario("balanced")
     simulator, policy = Simulator(scenario), make_policy("random", scenario, 3)
     policy.reset(6)
