@@ -195,7 +195,7 @@ def draw_queues(simulator: Simulator, device: int) -> np.ndarray:
     from matplotlib.figure import Figure
 
     scenario, slot, tau = simulator.scenario, simulator.slot, simulator.scenario.tau_max_slots
-    ends = simulator.device_end, simulator.server_end, simulator._arrays.channel_end
+    ends = simulator.device_end, simulator.server_end, simulator.channel_end
     devices, servers, channels = (waiting_delay(end[0], slot) for end in ends)
     figure = Figure(figsize=(6.4, 5.6), dpi=80, layout="constrained")
     canvas = FigureCanvasAgg(figure)

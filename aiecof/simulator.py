@@ -132,6 +132,7 @@ class Simulator:
         self.record = record
         self._parameters = parameters(scenario)
         self._width = max(columns.stop for columns, _ in observation_fields(scenario).values())
+        self.trace: Trace | None = None
         self.slot = 0
         self._next_device = 0
 
@@ -165,6 +166,8 @@ class Simulator:
     @property
     def replicas(self) -> int:
         """B."""
+        if self.trace is None:
+            raise InvalidInput("slot", None, "a slot of an episode: call reset first")
         return self.trace.episodes
 
     @property
@@ -196,6 +199,11 @@ class Simulator:
     def device_end(self) -> np.ndarray:
         """(B, M) float: latest slot in which each device is busy."""
         return self._arrays.devices["end"]
+
+    @property
+    def channel_end(self) -> np.ndarray:
+        """(B, M, N) float: latest slot in which each channel is busy; column 0 for all where a device has one queue."""
+        return self._arrays.channel_end
 
     @property
     def server_end(self) -> np.ndarray:
