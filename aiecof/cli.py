@@ -11,6 +11,7 @@ import math
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -317,6 +318,28 @@ def evaluate(
         for name in METRICS
     )
     _print_table(f"{run}: {count} held-out episodes, 95 % intervals", ["", *titles], rows)
+
+
+@app.command()
+def tune(
+    method: Annotated[list[str] | None, typer.Argument(help="Methods; all of them without this.")] = None,
+    out: Annotated[str, typer.Option(help="Table to write.")] = "results/tuning.csv",
+    folder: Annotated[str, typer.Option(help="Where the runs go.")] = "runs/tuning",
+) -> None:
+    """Train every method with three learning rates and write what each reached: where "tuned" values come from."""
+    import torch
+
+    from aiecof.methods import METHODS
+    from aiecof.training import LEARNING_RATES, TUNING_SEEDS, write_whole
+    from aiecof.training import tune as tune_methods
+
+    torch.set_num_threads(1)
+    names = method or list(METHODS)
+    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task("Tuning", total=len(names) * len(LEARNING_RATES) * len(TUNING_SEEDS))
+        table = tune_methods(names, folder, on_run=lambda: progress.advance(task))
+    write_whole(Path(out), table.to_csv(index=False).encode())
+    print(table.groupby(["method", "learning_rate"])["reward"].mean().unstack().round(1).to_string())
 
 
 if __name__ == "__main__":

@@ -150,9 +150,11 @@ def _load_of(p, device, busy):
 def _book_load(p, load, outcome, size, density, frequency):
     """Enter the slots in which a local task will execute into its device's load, (T,)."""
     finish = outcome.start + outcome.computing
-    first = int(outcome.start)
+    if outcome.computing <= model.ROUND_OFF:
+        return
+    first = int(outcome.start + model.ROUND_OFF)
     slot = first
-    while slot < finish - 1e-9 and slot < load.shape[0]:
+    while slot < finish - model.ROUND_OFF and slot < load.shape[0]:
         if p["literal_load"]:
             share = model.device_load(size, density, frequency, slot - first + 1.0, p["load_cap"])
         else:
@@ -287,7 +289,7 @@ def _decide(p, a, b, slot, first, actions, rewards):
         variance = max(moments[1] / count - mean * mean, 0.0)
         rewards[k] = decision_reward(p, device, energy, delay, outcome.dropped, variance, slot)
         cost = _cost(p, energy, delay, outcome.dropped, now if place == 0 else 0.0)
-        late = p["exclude_in_flight"] and outcome.end > load.shape[1] - 1.0
+        late = p["exclude_in_flight"] and outcome.end > load.shape[1] - 1.0 + model.ROUND_OFF
         fate = IN_FLIGHT if late else DROPPED if outcome.dropped else COMPLETED
         _add_to_totals(total, fate, place, energy, delay, now, rewards[k], cost)
         if tasks.shape[0]:

@@ -99,9 +99,7 @@ class Episode:
         scenario, readings = self.scenario, self.scenario.readings
         size = float(trace.size[0, slot, device])
         cycles = size * float(trace.density[0, slot, device])
-        frequency = float(
-            trace.server_frequency[0, place - 1] if place else trace.device_frequency[0, device]
-        )
+        frequency = float(trace.server_frequency[0, place - 1] if place else trace.device_frequency[0, device])
         rate = float(trace.rate[0, device, place - 1]) if place else math.inf
         rounding = readings.server_rounding if place else readings.device_rounding
         horizon = float(scenario.slots) if readings.in_flight == "drop" else math.inf
@@ -282,9 +280,7 @@ class Episode:
         failed = 0.0 if task.completed else 1.0
         return weights.delay * delay + weights.energy * energy + weights.drop * failed + weights.load * load
 
-    def _reward(
-        self, task: Task, row: np.void, history: History, fixed_energy: float, seen: np.ndarray
-    ) -> float:
+    def _reward(self, task: Task, row: np.void, history: History, fixed_energy: float, seen: np.ndarray) -> float:
         scenario, readings, weights = self.scenario, self.scenario.readings, self.scenario.weights
         count = history.tasks if readings.history_mean == "tasks" else task.slot + 1
         usual = history.energy / count if readings.energy_reference == "own_history" else fixed_energy

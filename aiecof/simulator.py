@@ -54,7 +54,12 @@ def reference_energy(scenario: Scenario, episodes: int | None = None, seed: int 
     actions = np.random.default_rng([seed, 3]).integers(scenario.actions, size=trace.size.shape)
     simulator = Simulator(plain)
     simulator.run(trace, actions)
-    return float(simulator.totals["energy"].sum() / max(simulator.totals["tasks"].sum(), 1.0))
+    energy = float(simulator.totals["energy"].sum() / max(simulator.totals["tasks"].sum(), 1.0))
+    if energy == 0:
+        raise InvalidInput(
+            "readings.energy_reference", "0 J", "a reference above 0, but here no Random task costs energy"
+        )
+    return energy
 
 
 def parameters(scenario: Scenario) -> np.void:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+import zlib
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -62,6 +63,8 @@ class Trace:
             values = getattr(self, name)
             if values.shape != shape:
                 raise InvalidInput(f"trace.{name}", values.shape, f"shape {shape} for scenario {scenario.name}")
+            if not np.issubdtype(values.dtype, np.integer if name == "kind" else np.floating):
+                raise InvalidInput(f"trace.{name}", values.dtype.name, "whole numbers" if name == "kind" else "floats")
             positive = name not in ("size", "kind")
             if not np.all(np.isfinite(values)) or (positive and np.any(values <= 0)):
                 raise InvalidInput(f"trace.{name}", "an entry that is", "finite" + (" and > 0" if positive else ""))
@@ -103,7 +106,7 @@ def load_trace(path: str | Path, scenario: Scenario) -> Trace:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in names}
             checksum = str(file["checksum"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise InvalidInput("trace", str(path), f"a readable trace file ({error})") from None
     if checksum != _checksum(arrays):
         raise InvalidInput("trace", str(path), "a file whose content matches its checksum")

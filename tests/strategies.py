@@ -21,6 +21,9 @@ JUDGEMENT = (
 ).split()
 """The readings that change only what a task is worth."""
 
+OWN_SCALE = {"energy_reference": "own_history", "cost_units": "si"}
+"""Readings that need no reference energy, which takes a thousand episodes of its own."""
+
 
 repeatable = settings(
     deadline=None,

@@ -1,29 +1,32 @@
 """The compiled simulator against the plain event simulation, and the latter against what is worked out by hand."""
 
 import itertools
+from contextlib import contextmanager
 from dataclasses import astuple
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import DYNAMICS, JUDGEMENT, RATE, cases, plain_trace, repeatable, small_scenario, small_trace
+from strategies import (
+    DYNAMICS,
+    JUDGEMENT,
+    OWN_SCALE,
+    RATE,
+    cases,
+    plain_trace,
+    repeatable,
+    small_scenario,
+    small_trace,
+)
 
 from aiecof import reference, simulator
-from aiecof.config import READINGS, InvalidInput
+from aiecof.config import READINGS, SCENARIOS, InvalidInput, load_scenario
 from aiecof.reference import simulate
 from aiecof.simulator import Simulator, reference_energy
 from aiecof.workload import TOY_ACTIONS, Trace, draw_trace, toy_scenario, toy_trace
 
-BOOKED = (
-    "place",
-    "fate",
-    "wait_slots",
-    "transmission_wait_slots",
-    "transmission_slots",
-    "computing_slots",
-    "end_slot",
-)
+BOOKED = "place fate wait_slots transmission_wait_slots transmission_slots computing_slots end_slot".split()
 
 
 def compiled(scenario, trace, actions):
@@ -32,47 +35,57 @@ def compiled(scenario, trace, actions):
     return compiled_simulator.tasks
 
 
-def assert_same_tasks(actual, expected, fields=None, note=""):
-    for name in fields or expected.dtype.names:
+def assert_same_tasks(actual, expected, note=""):
+    for name in expected.dtype.names:
         if name in ("place", "fate"):
             np.testing.assert_array_equal(actual[name], expected[name], err_msg=f"{name} {note}")
         else:
-            np.testing.assert_allclose(
-                actual[name], expected[name], rtol=1e-9, atol=1e-9, err_msg=f"{name} {note}"
-            )
+            np.testing.assert_allclose(actual[name], expected[name], rtol=1e-9, atol=1e-9, err_msg=f"{name} {note}")
+
+
+@contextmanager
+def fixed_energy():
+    """A reference energy that is just a number, to save time; the real one has tests of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (simulator, reference):
+            patch.setattr(module, "reference_energy", lambda scenario: 321.0)
+        yield
 
 
 @settings(repeatable, max_examples=600)
 @given(cases())
 def test_simulator_equals_the_event_simulation(case):
     scenario, trace, actions = case
-    assert_same_tasks(compiled(scenario, trace, actions), simulate(scenario, trace, actions))
+    with fixed_energy():
+        assert_same_tasks(compiled(scenario, trace, actions), simulate(scenario, trace, actions))
 
 
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_simulator_equals_the_event_simulation_in_named_scenarios(name):
+    scenario = load_scenario(name, devices=6, servers=2, slots=40)
+    trace = draw_trace(scenario, 2, seed=1)
+    actions = np.random.default_rng(2).choice(3, p=[0.6, 0.2, 0.2], size=trace.size.shape)
+    expected = simulate(scenario, trace, actions)
+    assert_same_tasks(compiled(scenario, trace, actions), expected)
+    assert np.isin([1, 2], expected["fate"]).all()
+
+
+@fixed_energy()
 @pytest.mark.slow
-def test_simulator_equals_the_event_simulation_under_every_combination(monkeypatch):
-    """All combinations of the readings that touch the dynamics; those that only judge take turns.
-
-    The reference energy is just a number here; it has a test of its own.
-    """
-    for module in (simulator, reference):
-        monkeypatch.setattr(module, "reference_energy", lambda scenario: 321.0)
+def test_simulator_equals_the_event_simulation_under_every_combination():
+    """All combinations of the readings that touch the dynamics; those that only judge take turns."""
     base = small_scenario(devices=2, servers=2, slots=7, tau=2)
-    quarters, any_time = (
-        small_trace(base, seed=5, grain=grain, busy=0.9, longest=5.0) for grain in (0.25, 0.0)
-    )
+    quarters, any_time = (small_trace(base, seed=5, grain=grain, busy=0.9, longest=5.0) for grain in (0.25, 0.0))
     trace = Trace(*(np.concatenate(pair) for pair in zip(astuple(quarters), astuple(any_time), strict=True)))
     actions = np.random.default_rng(6).choice(3, p=[0.6, 0.3, 0.1], size=trace.size.shape)
     judgements = itertools.cycle(itertools.product(*(READINGS[name] for name in JUDGEMENT)))
     seen = set()
     for chosen in itertools.product(*(READINGS[name] for name in DYNAMICS)):
-        readings = dict(zip(DYNAMICS, chosen, strict=True)) | dict(
-            zip(JUDGEMENT, next(judgements), strict=True)
-        )
+        readings = dict(zip(DYNAMICS, chosen, strict=True)) | dict(zip(JUDGEMENT, next(judgements), strict=True))
         scenario = base.replace(**readings)
         expected = simulate(scenario, trace, actions)
         assert_same_tasks(compiled(scenario, trace, actions), expected, note=f"under {readings}")
-        seen.add(expected[list(BOOKED)].tobytes())
+        seen.add(expected[BOOKED].tobytes())
     assert len(seen) > 200  # the trace tells the readings apart
 
 
@@ -99,7 +112,7 @@ def test_round_off_decides_nothing():
 
 
 @settings(repeatable, max_examples=60)
-@given(cases(channel_queue="none"), st.sampled_from([0.5, 1.0, 1.7]))
+@given(cases(channel_queue="none", **OWN_SCALE), st.sampled_from([0.5, 1.0, 1.7]))
 def test_order_of_arrival_is_order_of_decisions_when_all_transmissions_are_equally_long(case, slots):
     scenario, trace, actions = case
     size = np.where(trace.has_task, slots * RATE * scenario.slot_duration, 0.0)
@@ -113,7 +126,7 @@ def test_order_of_arrival_is_order_of_decisions_when_all_transmissions_are_equal
 
 
 @settings(repeatable, max_examples=40)
-@given(cases(devices=1))
+@given(cases(devices=1, **OWN_SCALE))
 def test_one_device_shares_with_nobody(case):
     scenario, trace, actions = case
     services = ("equal_sharing", "arrival_order")
@@ -121,7 +134,7 @@ def test_one_device_shares_with_nobody(case):
 
 
 @settings(repeatable, max_examples=40)
-@given(cases(in_flight="complete", dropped_energy="spent"))
+@given(cases(in_flight="complete", dropped_energy="spent", **OWN_SCALE))
 def test_sharing_conserves_work(case):
     """Without deadlines a server is busy at the same instants however it orders its work: it ends at the same one."""
     scenario, trace, actions = case
@@ -198,7 +211,7 @@ def test_a_later_decision_that_arrives_earlier(service, first, second):
 
 
 def test_reference_energy_is_the_mean_energy_of_the_random_policy():
-    scenario = small_scenario(energy_reference="own_history", cost_units="si")
+    scenario = small_scenario(**OWN_SCALE)
     trace = draw_trace(scenario, 4, seed=9, split="reference")
     actions = np.random.default_rng([9, 3]).integers(scenario.actions, size=trace.size.shape)
     tasks = simulate(scenario, trace, actions)

