@@ -7,7 +7,7 @@ INSTALLED := .venv/.installed
 .PHONY: setup book test quick results figures bench labs lint clean help
 
 # One thread a process: the episodes are small, and several threads only slow them down.
-book test quick: export OMP_NUM_THREADS = 1
+book test quick bench results: export OMP_NUM_THREADS = 1
 
 setup: $(INSTALLED)  ## create .venv and install the pinned environment into it
 
@@ -32,11 +32,12 @@ quick: $(INSTALLED)  ## a few episodes and the fast tests, in about a minute
 	$(BIN)/aiecof simulate --scenario balanced --policy always-local --episodes 5 --seed 1
 	$(BIN)/python -m pytest -m 'not slow'
 
-bench: $(INSTALLED)  ## measure the speed of the simulator
+bench: $(INSTALLED)  ## measure the speed of the simulator and of the training
 	$(BIN)/aiecof bench simulator
+	$(BIN)/aiecof bench training
 
-results:  ## the tables of every experiment (none yet)
-	@echo "make results: there are no experiments yet, so there is nothing to run."; exit 2
+results: $(INSTALLED)  ## the tables in results/ that are computed (so far one: the tuning of the learning rates)
+	$(BIN)/aiecof tune
 
 figures:  ## the figures of the paper from results/ (none yet)
 	@echo "make figures: there are no results yet, so there is nothing to draw."; exit 2
