@@ -25,7 +25,7 @@ book: $(INSTALLED)  ## build the book into _build/html/index.html (FORCE=1 execu
 	$(BIN)/python book/build.py
 
 test: $(INSTALLED)  ## run every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 quick: $(INSTALLED)  ## a few episodes and the fast tests, in about a minute
 	$(BIN)/aiecof simulate --scenario balanced --policy random --episodes 5 --seed 1

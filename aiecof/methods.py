@@ -18,7 +18,7 @@ PAPER, DEFAULT, READING, TUNED = "paper", "default", "reading", "tuned"
 EPISODE = "one episode"
 
 _ADAM = {"eps": 1e-5, "fused": True}
-_COMMON: dict[str, tuple[Any, str]] = {"gamma": (0.9, PAPER), "learning_rate": (1e-3, PAPER)}
+_COMMON: dict[str, tuple[Any, str]] = {"gamma": (0.9, PAPER), "learning_rate": (1e-3, TUNED)}
 _PPO = _COMMON | {
     "n_steps": (EPISODE, READING),
     "batch_size": (300, TUNED),
@@ -30,7 +30,11 @@ _PPO = _COMMON | {
     "max_grad_norm": (0.5, DEFAULT),
     "target_kl": (0.05, READING),
 }
-_TOPPO = _PPO | {"critic_learning_rate": (1e-3, PAPER), "sequence_length": (10, READING)}
+_TOPPO = _PPO | {
+    "learning_rate": (1e-3, PAPER),
+    "critic_learning_rate": (1e-3, PAPER),
+    "sequence_length": (10, READING),
+}
 _DQN = _COMMON | {
     "buffer_size": (60_000, TUNED),
     "learning_starts": (3_000, TUNED),
@@ -42,6 +46,7 @@ _DQN = _COMMON | {
     "exploration_final_eps": (0.05, DEFAULT),
     "max_grad_norm": (10.0, DEFAULT),
 }
+_DUELING = _DQN | {"learning_rate": (3e-3, TUNED)}
 _A2C = _COMMON | {
     "n_steps": (5, DEFAULT),
     "gae_lambda": (1.0, DEFAULT),

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -14,7 +15,7 @@ import torch as th
 from aiecof.config import InvalidInput, load_scenario
 from aiecof.methods import METHODS
 from aiecof.policies import evaluate, make_policy
-from aiecof.training import Run, train, write_whole
+from aiecof.training import LEARNING_RATES, TUNING_SEEDS, Run, train, write_whole
 from aiecof.workload import draw_trace
 
 th.set_num_threads(1)
@@ -165,3 +166,10 @@ def test_every_method_finds_the_known_best_policy(name, tmp_path):
     found = train(name, scenario, 40, 1, tmp_path, **SPEED[family]).evaluate(10, greedy=True).metrics()
     assert found["drop_rate"].mean() < 0.02 and found["local_share"].mean() < 0.02
     assert found["reward"].mean() > 0.98 * best["reward"].mean()
+
+
+def test_registered_learning_rates_are_those_that_the_tuning_found_best():
+    table = pd.read_csv(Path(__file__).resolve().parent.parent / "results/tuning.csv")
+    best = table.groupby(["method", "learning_rate"])["reward"].mean().unstack().idxmax(axis=1)
+    assert best.to_dict() == {name: entry.hyperparameters["learning_rate"][0] for name, entry in METHODS.items()}
+    assert set(table["learning_rate"]) == set(LEARNING_RATES) and set(table["seed"]) == set(TUNING_SEEDS)
