@@ -80,15 +80,19 @@ class Method:
     history: int = 1
     counts: str = "sampled"
 
+    def values(self, **changes: Any) -> dict[str, Any]:
+        """Every hyperparameter, with some changed; `policy_kwargs` holds those of the network."""
+        registered = {name: value for name, (value, _) in self.hyperparameters.items()}
+        return registered | changes | {"policy_kwargs": self.policy_kwargs | changes.get("policy_kwargs", {})}
+
     def build(self, env: OffloadingVecEnv, seed: int, **changes: Any) -> BaseAlgorithm:
         """The algorithm on an environment, with some hyperparameters changed."""
-        values = {name: value for name, (value, _) in self.hyperparameters.items()} | changes
+        values = self.values(**changes)
         if values.get("n_steps") == EPISODE:
             values["n_steps"] = env.scenario.slots
             values["batch_size"] = min(values["batch_size"], env.scenario.slots * env.num_envs)
         env = VecFrameStack(env, self.history) if self.history > 1 else env
-        policy_kwargs = self.policy_kwargs | values.pop("policy_kwargs", {})
-        return self.algorithm(self.policy, env, seed=seed, policy_kwargs=policy_kwargs, device="cpu", **values)
+        return self.algorithm(self.policy, env, seed=seed, device="cpu", **values)
 
 
 _LSTM = {**_TWO_LAYERS, "lstm_hidden_size": 64, "optimizer_kwargs": _ADAM}
@@ -101,7 +105,14 @@ METHODS: dict[str, Method] = {
         Method("dqn", "value", "2 layers", RowwiseDQN, "MlpPolicy", _DQN, _TWO_LAYERS, counts="greedy"),
         Method("double-dqn", "value", "2 layers", DoubleDQN, "MlpPolicy", _DQN, _TWO_LAYERS, counts="greedy"),
         Method(
-            "dueling-dqn", "value", "2 layers, dueling", RowwiseDQN, DuelingPolicy, _DQN, _TWO_LAYERS, counts="greedy"
+            "dueling-dqn",
+            "value",
+            "2 layers, dueling",
+            RowwiseDQN,
+            DuelingPolicy,
+            _DUELING,
+            _TWO_LAYERS,
+            counts="greedy",
         ),
         Method("d3qn", "value", "2 layers, dueling", DoubleDQN, DuelingPolicy, _DQN, _TWO_LAYERS, counts="greedy"),
         Method(

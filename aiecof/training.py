@@ -150,7 +150,7 @@ class Run:
     @property
     def fingerprint(self) -> str:
         """Hash of everything that decides the run but its length."""
-        chosen = [self.description[name] for name in ("method", "seed", "changes")]
+        chosen = [self.description[name] for name in ("method", "seed", "hyperparameters")]
         content = json.dumps([*chosen, self.scenario.fingerprint], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
@@ -185,7 +185,7 @@ class Run:
         """The untrained algorithm, in front of training episode number `episode`."""
         seed = self.description["seed"]
         env = OffloadingVecEnv(self.scenario, seed=seed, first=episode)
-        return self.method.build(env, seed, **self.description["changes"])
+        return self.method.build(env, seed, **self.description["hyperparameters"])
 
     def load(self) -> tuple[BaseAlgorithm, list[dict[str, float]]]:
         """The algorithm as the last checkpoint left it, and the curve up to there."""
@@ -340,7 +340,9 @@ def train(
         )
     versions = {package: version(package) for package in PACKAGES} | {"aiecof": __version__}
     description = {"method": name, "scenario": asdict(scenario), "episodes": episodes}
-    run = _open(Path(folder), description | {"seed": seed, "changes": changes, "versions": versions})
+    run = _open(
+        Path(folder), description | {"seed": seed, "hyperparameters": chosen.values(**changes), "versions": versions}
+    )
     model, curve = run.load() if run.checkpoint.exists() else (run.build(), [])
     if len(curve) >= episodes:
         return run
