@@ -1,8 +1,6 @@
 """TOPPO and the learning methods it is compared with, on Stable-Baselines3 and sb3-contrib (Eqs. 32-37).
 
-Where the equations of Section IV-B live:
-Eqs. (32) and (35) in `stable_baselines3` `RolloutBuffer.compute_returns_and_advantage`, (33) and (36) in the functions
-below, (34) and (37) in `TOPPO.update`, the two groups of its optimizer.
+The docstrings of the functions and methods below say which of the equations of Section IV-B each one is.
 """
 
 from __future__ import annotations
@@ -140,7 +138,12 @@ class TOPPO(RecurrentPPO):
 
     @th.no_grad()
     def _evaluate_rollout(self, buffer: RolloutBuffer, actor_starts: list[State], critic: State) -> State:
-        """Values, TD errors and advantages (Eqs. 32, 35) and log-probabilities; returns the critic's last state."""
+        """TD errors and generalised advantages of a whole rollout (Eqs. 32, 35).
+
+        Both are computed by SB3's `RolloutBuffer.compute_returns_and_advantage`, from the critic's values. The
+        log-probabilities of the actions are computed here as well, by the calls that the updates will make, so that
+        the ratio is 1 before the first of them. Returns the critic's state at the end.
+        """
         observations = th.as_tensor(buffer.observations)
         starts = th.as_tensor(buffer.episode_starts)
         critic_starts = []
@@ -205,12 +208,14 @@ class TOPPO(RecurrentPPO):
         }
 
     def update(self, batch: dict[str, Any], clip_range: float) -> dict[str, th.Tensor] | None:
-        """One gradient step of both networks, each at its own learning rate (Eqs. 34, 37); None if the KL is too large.
+        """One gradient step of both networks, each at its own learning rate (Eqs. 34, 37).
 
         batch : dict
             Of `minibatch`.
         clip_range : float
             epsilon.
+
+        Returns the losses, or None, without a step, if the policy has moved too far already (R38).
         """
         losses = self.losses(batch, clip_range)
         if self.target_kl is not None and losses["kl"] > 1.5 * self.target_kl:

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-EQUATIONS = range(1, 32)
-"""The system model, the objective and the reward."""
+EQUATIONS = range(1, 38)
+"""The system model, the objective, the reward and the learning."""
 
 PACKAGE = Path(__file__).parent
 CLAIM = re.compile(r"\(Eqs?\. (\d+(?:, \d+)*)\)\.?$")

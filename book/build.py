@@ -57,12 +57,21 @@ def render(root: Path) -> bool:
     return succeeded
 
 
+def broken_equations(root: Path) -> list[str]:
+    """Pages with an equation that would show red: a line break beside a tag, of which Sphinx does not warn."""
+    pages = sorted((root / "_build/html").glob("**/*.html"))
+    return [str(page.relative_to(root)) for page in pages if "begin{split}" in page.read_text(encoding="utf-8")]
+
+
 def main(root: Path = ROOT) -> int:
     """Build the book and return the exit code."""
     if drop_stale(root, force=bool(os.environ.get("FORCE"))):
         print("Inputs have changed since the last build: every notebook is executed.", flush=True)
     if not render(root):
         print("The book was not built: see the warnings and errors above.", file=sys.stderr)
+        return 1
+    if broken := broken_equations(root):
+        print(f"Break lines of a tagged equation with \\cr, not \\\\, in: {', '.join(broken)}", file=sys.stderr)
         return 1
     print(f"The book: {root / '_build/html/index.html'}")
     return 0

@@ -104,3 +104,11 @@ def test_only_a_change_or_force_drops_the_cache(book):
     (book / "start.md").write_text("# Another text\n")
     assert not build.drop_stale(book) and cached.exists()
     assert build.drop_stale(book, force=True) and not cached.exists()
+
+
+def test_an_equation_that_would_show_red_is_found(tmp_path):
+    pages = tmp_path / "_build/html/notebooks"
+    pages.mkdir(parents=True)
+    (pages / "good.html").write_text(r"\[x \cr y \tag{1}\]", encoding="utf-8")
+    (pages / "bad.html").write_text(r"\[\begin{split} x \\ y \tag{1} \end{split}\]", encoding="utf-8")
+    assert build.broken_equations(tmp_path) == ["_build/html/notebooks/bad.html"]
