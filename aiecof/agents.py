@@ -60,7 +60,8 @@ class TOPPO(RecurrentPPO):
     batch_size : int
         Transitions of a minibatch; a multiple of `sequence_length`.
     target_kl, max_grad_norm : float
-        The "step size constraint" that the paper names without a formula, as declared in reading R38.
+        The "step size constraint" that the paper names without a formula, as declared in reading R38. The norm is
+        that of each network's own gradient: in a joint one the critic's, much the larger, would slow the actor.
 
     The other parameters are RecurrentPPO's.
     """
@@ -222,8 +223,8 @@ class TOPPO(RecurrentPPO):
             return None
         self.policy.optimizer.zero_grad()
         (losses["policy"] + self.ent_coef * losses["entropy"] + self.vf_coef * losses["value"]).backward()
-        parameters = [parameter for group in self.policy.optimizer.param_groups for parameter in group["params"]]
-        th.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
+        for network in self.policy.optimizer.param_groups:
+            th.nn.utils.clip_grad_norm_(network["params"], self.max_grad_norm)
         self.policy.optimizer.step()
         return losses
 

@@ -12,7 +12,7 @@ from stable_baselines3.common.vec_env import VecFrameStack
 from aiecof.agents import TOPPO, DoubleDQN, RowwiseDQN
 from aiecof.config import check_choice
 from aiecof.envs import OffloadingVecEnv
-from aiecof.networks import DuelingPolicy, MlpPolicy, ToppoPolicy
+from aiecof.networks import DuelingPolicy, MlpPolicy, QPolicy, ToppoPolicy
 
 PAPER, DEFAULT, READING, TUNED = "paper", "default", "reading", "tuned"
 EPISODE = "one episode"
@@ -74,7 +74,7 @@ class Method:
     family: str
     network: str
     algorithm: type[BaseAlgorithm]
-    policy: str | type
+    policy: type
     hyperparameters: dict[str, tuple[Any, str]]
     policy_kwargs: dict[str, Any] = field(default_factory=dict)
     history: int = 1
@@ -102,8 +102,8 @@ METHODS: dict[str, Method] = {
     method.name: method
     for method in (
         Method("toppo", "actor-critic", "LSTM, state concatenated, 2 layers", TOPPO, ToppoPolicy, _TOPPO, _LSTM),
-        Method("dqn", "value", "2 layers", RowwiseDQN, "MlpPolicy", _DQN, _TWO_LAYERS, counts="greedy"),
-        Method("double-dqn", "value", "2 layers", DoubleDQN, "MlpPolicy", _DQN, _TWO_LAYERS, counts="greedy"),
+        Method("dqn", "value", "2 layers", RowwiseDQN, QPolicy, _DQN, _TWO_LAYERS, counts="greedy"),
+        Method("double-dqn", "value", "2 layers", DoubleDQN, QPolicy, _DQN, _TWO_LAYERS, counts="greedy"),
         Method(
             "dueling-dqn",
             "value",

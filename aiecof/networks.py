@@ -188,7 +188,26 @@ class ToppoPolicy(NoDecisionWithoutTask, RecurrentActorCriticPolicy):
         return th.cat(outputs).transpose(0, 1).flatten(0, 1), lstm_states
 
 
-class DuelingQNetwork(QNetwork):
+class TaskQNetwork(QNetwork):
+    """SB3's Q-network, for which a device without a task has one action, to do nothing.
+
+    All values of such a state are their mean: a maximum over actions that mean nothing would only pick up noise.
+    """
+
+    size_column = 1
+
+    def forward(self, obs: th.Tensor) -> th.Tensor:
+        """(S, F) -> Q-values, (S, A)."""
+        values = self.action_values(obs)
+        idle = obs[:, self.size_column : self.size_column + 1] <= 0
+        return th.where(idle, values.mean(dim=1, keepdim=True), values)
+
+    def action_values(self, obs: th.Tensor) -> th.Tensor:
+        """What the network says of every action, (S, F) -> (S, A)."""
+        return super().forward(obs)
+
+
+class DuelingQNetwork(TaskQNetwork):
     """Q(s, a) = V(s) + A(s, a) - mean over a of A(s, a): one stream for the state, one for the actions."""
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -198,17 +217,25 @@ class DuelingQNetwork(QNetwork):
         self.state_value = nn.Linear(head.in_features, 1)
         self.advantage = nn.Linear(head.in_features, head.out_features)
 
-    def forward(self, obs: th.Tensor) -> th.Tensor:
-        """(S, F) -> Q-values, (S, A)."""
-        latent = super().forward(obs)
+    def action_values(self, obs: th.Tensor) -> th.Tensor:
+        """V + A - mean A, (S, F) -> (S, A)."""
+        latent = super().action_values(obs)
         advantage = self.advantage(latent)
         return self.state_value(latent) + advantage - advantage.mean(dim=1, keepdim=True)
 
 
-class DuelingPolicy(DQNPolicy):
-    """SB3's DQN policy with the dueling network."""
+class QPolicy(DQNPolicy):
+    """SB3's DQN policy with `TaskQNetwork`."""
 
-    def make_q_net(self) -> DuelingQNetwork:
+    network_class: type[TaskQNetwork] = TaskQNetwork
+
+    def make_q_net(self) -> TaskQNetwork:
         """A new Q-network."""
         arguments = self._update_features_extractor(self.net_args, features_extractor=None)
-        return DuelingQNetwork(**arguments).to(self.device)
+        return self.network_class(**arguments).to(self.device)
+
+
+class DuelingPolicy(QPolicy):
+    """The same with the dueling network."""
+
+    network_class = DuelingQNetwork

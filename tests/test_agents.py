@@ -219,20 +219,36 @@ def test_slots_without_a_task_move_no_policy(name):
     assert log_probs[:, 0].all() and entropy[:, 2].all() and values[:, 1].all()
 
 
-def test_value_targets_without_a_task_do_not_depend_on_the_action():
-    """The DQN family keeps those slots: what it regresses on is the same for every action."""
-    scenario = load_scenario("balanced", **SMALL)
-    outcomes = []
-    for action in range(scenario.actions):
-        env = OffloadingVecEnv(scenario, seed=1)
-        env.reset()
-        idle = ~env.has_task
-        observations, rewards, _, _ = env.step(np.where(idle, action, 0))
-        outcomes.append((observations[idle], rewards[idle]))
-    assert idle.any()
-    for observations, rewards in outcomes[1:]:
-        np.testing.assert_array_equal(observations, outcomes[0][0])
-        np.testing.assert_array_equal(rewards, outcomes[0][1])
+@pytest.mark.parametrize("name", ["dqn", "double-dqn", "dueling-dqn", "d3qn"])
+def test_without_a_task_all_actions_have_one_value(name):
+    """So the maximum over them, from which the slot before bootstraps, is no maximum over noise."""
+    env = OffloadingVecEnv(load_scenario("balanced", **SMALL), seed=1)
+    model = METHODS[name].build(env, 0)
+    observations = th.rand(6, env.observation_space.shape[0])
+    with_task = model.q_net(observations)
+    observations[:, 1] = 0.0
+    values, raw = model.q_net(observations), model.q_net.action_values(observations)
+    assert (with_task.std(dim=1) > 0).all()
+    th.testing.assert_close(values, raw.mean(dim=1, keepdim=True).expand(-1, env.action_space.n))
+    assert (raw.max(dim=1).values > values.max(dim=1).values).all()
+
+
+def test_a_network_s_step_is_limited_by_its_own_gradient():
+    """A critic that is far off does not slow the actor."""
+    moves = []
+    for scale in (1.0, 1e6):
+        model = collected(max_grad_norm=0.5)
+        batch = model.minibatch(slice(None))
+        batch["returns"] = batch["returns"] * scale
+        model.update(batch, 0.2)
+        actor, critic = model.policy.optimizer.param_groups
+        norms = [
+            th.cat([p.grad.flatten() for p in group["params"] if p.grad is not None]).norm()
+            for group in (actor, critic)
+        ]
+        assert norms[1] <= 0.5 + 1e-5
+        moves.append(norms[0].item())
+    assert moves[0] == pytest.approx(moves[1], rel=1e-5) and moves[0] > 0
 
 
 def linear(layer, weights, bias=0.0):
@@ -251,7 +267,7 @@ def test_double_dqn_values_the_online_choice_with_the_target_network():
     linear(model.q_net.q_net[0], online)
     linear(model.q_net_target.q_net[0], target)
     observations = th.zeros(2, width)
-    observations[:, 0] = th.tensor([1.0, -1.0])
+    observations[:, 0], observations[:, 1] = th.tensor([1.0, -1.0]), 1.0
     assert model.next_values(observations).flatten().tolist() == [20.0, -10.0]
     assert model.q_net_target(observations).max(1).values.tolist() == [30.0, -10.0]
 
@@ -283,13 +299,21 @@ def test_one_step_of_double_dqn_is_the_hand_computed_one(monkeypatch):
     model.learn(30)
     data = model.replay_buffer.sample(8)
     monkeypatch.setattr(model.replay_buffer, "sample", lambda *args, **kwargs: data)
-    weights, bias = (value.detach().numpy().copy() for value in model.q_net.q_net[0].parameters())
-    t_weights, t_bias = (value.detach().numpy().copy() for value in model.q_net_target.q_net[0].parameters())
+    online, target = (
+        [value.detach().numpy().copy() for value in network.q_net[0].parameters()]
+        for network in (model.q_net, model.q_net_target)
+    )
+
+    def values(observations, parameters):
+        raw = observations @ parameters[0].T + parameters[1]
+        return np.where(observations[:, 1:2] > 0, raw, raw.mean(axis=1, keepdims=True))
+
     observations, following = data.observations.numpy(), data.next_observations.numpy()
-    chosen = (following @ weights.T + bias).argmax(1)
-    value = (following @ t_weights.T + t_bias)[np.arange(8), chosen]
+    assert (following[:, 1] == 0).any() and (following[:, 1] > 0).any()
+    chosen = values(following, online).argmax(1)
+    value = values(following, target)[np.arange(8), chosen]
     targets = data.rewards.numpy()[:, 0] + 0.9 * (1 - data.dones.numpy()[:, 0]) * value
-    errors = (observations @ weights.T + bias)[np.arange(8), data.actions.numpy()[:, 0]] - targets
+    errors = values(observations, online)[np.arange(8), data.actions.numpy()[:, 0]] - targets
     huber = np.where(np.abs(errors) < 1, 0.5 * errors**2, np.abs(errors) - 0.5).mean()
     model.train(1, 8)
     assert model.logger.name_to_value["train/loss"] == pytest.approx(huber, rel=1e-5)
