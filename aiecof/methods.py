@@ -36,6 +36,7 @@ _TOPPO = _PPO | {
     "sequence_length": (10, READING),
 }
 _DQN = _COMMON | {
+    "learning_rate": (3e-3, TUNED),
     "buffer_size": (60_000, TUNED),
     "learning_starts": (3_000, TUNED),
     "batch_size": (64, PAPER),
@@ -46,7 +47,7 @@ _DQN = _COMMON | {
     "exploration_final_eps": (0.05, DEFAULT),
     "max_grad_norm": (10.0, DEFAULT),
 }
-_DUELING = _DQN | {"learning_rate": (3e-3, TUNED)}
+_DOUBLE = _DQN | {"learning_rate": (1e-3, TUNED)}
 _A2C = _COMMON | {
     "n_steps": (5, DEFAULT),
     "gae_lambda": (1.0, DEFAULT),
@@ -103,7 +104,7 @@ METHODS: dict[str, Method] = {
     for method in (
         Method("toppo", "actor-critic", "LSTM, state concatenated, 2 layers", TOPPO, ToppoPolicy, _TOPPO, _LSTM),
         Method("dqn", "value", "2 layers", RowwiseDQN, QPolicy, _DQN, _TWO_LAYERS, counts="greedy"),
-        Method("double-dqn", "value", "2 layers", DoubleDQN, QPolicy, _DQN, _TWO_LAYERS, counts="greedy"),
+        Method("double-dqn", "value", "2 layers", DoubleDQN, QPolicy, _DOUBLE, _TWO_LAYERS, counts="greedy"),
         Method(
             "dueling-dqn",
             "value",
@@ -133,7 +134,7 @@ METHODS: dict[str, Method] = {
             "causal transformer, state concatenated, 2 layers",
             TOPPO,
             ToppoPolicy,
-            _TOPPO,
+            _TOPPO | {"learning_rate": (3e-4, TUNED), "critic_learning_rate": (3e-4, TUNED)},
             _LSTM | {"memory": "transformer"},
         ),
     )
