@@ -106,14 +106,7 @@ METHODS: dict[str, Method] = {
         Method("dqn", "value", "2 layers", RowwiseDQN, QPolicy, _DQN, _TWO_LAYERS, counts="greedy"),
         Method("double-dqn", "value", "2 layers", DoubleDQN, QPolicy, _DOUBLE, _TWO_LAYERS, counts="greedy"),
         Method(
-            "dueling-dqn",
-            "value",
-            "2 layers, dueling",
-            RowwiseDQN,
-            DuelingPolicy,
-            _DUELING,
-            _TWO_LAYERS,
-            counts="greedy",
+            "dueling-dqn", "value", "2 layers, dueling", RowwiseDQN, DuelingPolicy, _DQN, _TWO_LAYERS, counts="greedy"
         ),
         Method("d3qn", "value", "2 layers, dueling", DoubleDQN, DuelingPolicy, _DQN, _TWO_LAYERS, counts="greedy"),
         Method(
