@@ -124,7 +124,7 @@ def test_policies():
 
 def test_equations():
     rows = printed("equations", "--json")
-    assert [row["equation"] for row in rows] == list(range(1, 32))
+    assert [row["equation"] for row in rows] == list(range(1, 38))
     assert list(rows[8]) == ["equation", "function", "tests", "anchor", "page", "readings"]
     assert rows[8]["function"] == "model.computing_energy" and "tests/test_model.py" in rows[8]["tests"][0]
     table = run("equations").stdout
