@@ -95,7 +95,7 @@ def stock_recurrent_ppo(env: OffloadingVecEnv, batch_size: int, n_epochs: int, s
     """sb3-contrib's RecurrentPPO as it comes, with TOPPO's sizes and otherwise TOPPO's hyperparameters."""
     names = ("gamma", "learning_rate", "gae_lambda", "clip_range", "ent_coef", "vf_coef", "max_grad_norm")
     values = {name: METHODS["toppo"].hyperparameters[name][0] for name in names}
-    network = {"lstm_hidden_size": 64, "net_arch": [64, 64]}
+    network = {name: METHODS["toppo"].policy_kwargs[name] for name in ("lstm_hidden_size", "net_arch")}
     sizes = {"n_steps": env.scenario.slots, "batch_size": batch_size, "n_epochs": n_epochs}
     return RecurrentPPO("MlpLstmPolicy", env, seed=seed, device="cpu", policy_kwargs=network, **sizes, **values)
 

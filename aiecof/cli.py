@@ -70,6 +70,8 @@ app.add_typer(bench, name="bench")
 main = app
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+ScenarioName = Annotated[str, typer.Option(help="Name of a scenario, or path to a JSON file.")]
+Devices = Annotated[str | None, typer.Option(metavar="INTEGER", help="Another number of devices.")]
 
 
 def _whole(name: str, text: str, low: int) -> int:
@@ -77,6 +79,10 @@ def _whole(name: str, text: str, low: int) -> int:
         return check_integer(name, int(text), low)
     except ValueError:
         raise InvalidInput(name, text, f"a whole number >= {low}") from None
+
+
+def _chosen(scenario: str, devices: str | None) -> Scenario:
+    return load_scenario(scenario, **({} if devices is None else {"devices": _whole("devices", devices, 1)}))
 
 
 def _finite(content: Any) -> Any:
@@ -87,7 +93,7 @@ def _finite(content: Any) -> Any:
 
 
 def _print_json(content: Any) -> None:
-    print(json.dumps(content, indent=2, allow_nan=False))
+    print(json.dumps(_finite(content), indent=2, allow_nan=False))
 
 
 def _print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
@@ -166,17 +172,16 @@ def equations(as_json: AsJson = False) -> None:
 
 @app.command()
 def simulate(
-    scenario: Annotated[str, typer.Option(help="Name of a scenario, or path to a JSON file.")] = "balanced",
+    scenario: ScenarioName = "balanced",
     policy: Annotated[str, typer.Option(help="Name of a policy; `aiecof policies` lists them.")] = "random",
     episodes: Annotated[str, typer.Option(metavar="INTEGER", help="Number of episodes.")] = "20",
     seed: Annotated[str, typer.Option(metavar="INTEGER", help="Seed of tasks, network and policy.")] = "0",
-    devices: Annotated[str | None, typer.Option(metavar="INTEGER", help="Another number of devices.")] = None,
+    devices: Devices = None,
     as_json: AsJson = False,
 ) -> None:
     """Simulate episodes under a policy and print means with 95 % intervals over the episodes."""
     count, seed_number = _whole("episodes", episodes, 1), _whole("seed", seed, 0)
-    changes = {} if devices is None else {"devices": _whole("devices", devices, 1)}
-    chosen = load_scenario(scenario, **changes)
+    chosen = _chosen(scenario, devices)
 
     from aiecof.policies import episode_metrics, make_policy
     from aiecof.statistics import mean_interval
@@ -189,7 +194,7 @@ def simulate(
         )
     intervals = {name: mean_interval(metrics[name])._asdict() for name in METRICS}
     if as_json:
-        _print_json(_finite(intervals))
+        _print_json(intervals)
         return
     title = f"{policy} on {chosen.name}: {count} episodes, {chosen.devices} devices, seed {seed_number}"
     rows = (
@@ -265,16 +270,15 @@ def methods(as_json: AsJson = False) -> None:
 @app.command()
 def train(
     method: Annotated[str, typer.Argument(help="Name of a method; `aiecof methods` lists them.")],
-    scenario: Annotated[str, typer.Option(help="Name of a scenario, or path to a JSON file.")] = "balanced",
+    scenario: ScenarioName = "balanced",
     episodes: Annotated[str, typer.Option(metavar="INTEGER", help="Training episodes.")] = "100",
     seed: Annotated[str, typer.Option(metavar="INTEGER", help="Seed of weights, exploration, tasks, network.")] = "0",
-    devices: Annotated[str | None, typer.Option(metavar="INTEGER", help="Another number of devices.")] = None,
+    devices: Devices = None,
     folder: Annotated[str | None, typer.Option(help="Run folder; by default made from the other words.")] = None,
 ) -> None:
     """Train a method; an interrupted training goes on from its last checkpoint when called again."""
     count, seed_number = _whole("episodes", episodes, 1), _whole("seed", seed, 0)
-    changes = {} if devices is None else {"devices": _whole("devices", devices, 1)}
-    chosen = load_scenario(scenario, **changes)
+    chosen = _chosen(scenario, devices)
     place = folder or f"runs/{method}-{chosen.name}-{chosen.devices}-{count}-{seed_number}"
 
     import torch
@@ -310,7 +314,7 @@ def evaluate(
         metrics = opened.evaluate(count, greedy=kind == "greedy").metrics()
         measured[kind] = {name: mean_interval(metrics[name])._asdict() for name in METRICS}
     if as_json:
-        _print_json({"counts": opened.method.counts, **_finite(measured)})
+        _print_json({"counts": opened.method.counts, **measured})
         return
     titles = [f"{kind}{' (counts)' if kind == opened.method.counts else ''}" for kind in measured]
     rows = (

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from stable_baselines3.common.policies import BasePolicy
 from torch import nn
 
 from aiecof.agents import TOPPO
@@ -27,11 +26,6 @@ class Layer(NamedTuple):
     outputs: int
     parameters: int
     multiply_adds: int
-
-
-def trainable_parameters(policy: BasePolicy) -> int:
-    """Number of parameters that the optimizer of a policy changes; a target network is a copy and does not count."""
-    return sum(part.numel() for group in policy.optimizer.param_groups for part in group["params"])
 
 
 def _layer(network: str, name: str, module: nn.Module) -> Layer:

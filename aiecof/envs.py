@@ -53,7 +53,6 @@ class _Episodes:
         self.simulator = Simulator(self.scenario)
         self.seed: int | None = None
         self._next = 0
-        self._begun = False
 
     def restart(self, seed: int | None, first: int = 0) -> None:
         """Go to episode `first` of a seed; None keeps seed and count."""
@@ -71,15 +70,7 @@ class _Episodes:
         elif not isinstance(trace, Trace) or trace.check(self.scenario).episodes != self.replicas:
             found = getattr(trace, "episodes", trace)
             raise InvalidInput("options.trace", found, f"a Trace of {self.replicas} episode(s)")
-        observations = self.simulator.reset(trace)
-        self._begun = True
-        return observations
-
-    def playing(self) -> Simulator:
-        """The simulator, if it has a trace to play."""
-        if not self._begun:
-            raise InvalidInput("slot", None, "a step only after a reset")
-        return self.simulator
+        return self.simulator.reset(trace)
 
     def metrics(self) -> list[dict[str, float]]:
         """`Simulator.metrics` of each replica on its own."""
@@ -167,7 +158,7 @@ class OffloadingEnv(gymnasium.Env):
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Decision of the current device."""
         action = _check_action("action", action, self.scenario)
-        reward = self._episodes.playing().decide(np.array([[action]]))[0, 0]
+        reward = self.simulator.decide(np.array([[action]]))[0, 0]
         self._device = (self._device + 1) % self.scenario.devices
         if self._device == 0:
             self._observations = self.simulator.observe()[0]
@@ -183,7 +174,7 @@ class OffloadingEnv(gymnasium.Env):
 
     def render(self) -> np.ndarray | None:
         """The queues as they are now, (H, W, 3) uint8, or None without a render mode."""
-        return draw_queues(self._episodes.playing(), self._device) if self.render_mode else None
+        return draw_queues(self.simulator, self._device) if self.render_mode else None
 
 
 def draw_queues(simulator: Simulator, device: int) -> np.ndarray:
@@ -255,7 +246,7 @@ class ParallelOffloadingEnv(pettingzoo.ParallelEnv):
 
     def step(self, actions: dict[str, int]) -> tuple[dict[str, Any], ...]:
         """One slot: a decision from every agent."""
-        simulator, agents = self._episodes.playing(), self.possible_agents
+        simulator, agents = self.simulator, self.possible_agents
         if set(actions) != set(agents):
             wrong = sorted(set(actions) ^ set(agents))
             raise InvalidInput("actions", wrong, f"one action for each of device_0 .. {agents[-1]}")
@@ -332,7 +323,7 @@ class OffloadingVecEnv(VecEnv):
     @property
     def has_task(self) -> np.ndarray:
         """(B M,) bool: who has a task in the slot that the latest observations show."""
-        return self._episodes.playing().has_task.reshape(-1)
+        return self.simulator.has_task.reshape(-1)
 
     def seed(self, seed: int | None = None) -> list[int | None]:
         """Go back to episode 0 of a seed, unless the environment was made with one; returns the seed in force."""
@@ -357,7 +348,7 @@ class OffloadingVecEnv(VecEnv):
 
     def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
         """Play the slot."""
-        observations, rewards, done = self._episodes.playing().step(self._actions)
+        observations, rewards, done = self.simulator.step(self._actions)
         observations, rewards = observations.reshape(self.num_envs, -1), rewards.reshape(-1)
         self._returns += rewards
         infos = self._no_infos

@@ -12,7 +12,7 @@ from stable_baselines3.common.vec_env import VecFrameStack
 from aiecof.agents import TOPPO, DoubleDQN, RowwiseDQN
 from aiecof.config import check_choice
 from aiecof.envs import OffloadingVecEnv
-from aiecof.networks import DuelingPolicy, MlpPolicy, QPolicy, ToppoPolicy
+from aiecof.networks import DuelingPolicy, MlpPolicy, QPolicy, ToppoPolicy, trainable_parameters
 
 PAPER, DEFAULT, READING, TUNED = "paper", "default", "reading", "tuned"
 EPISODE = "one episode"
@@ -141,6 +141,5 @@ def method(name: str) -> Method:
 
 
 def parameter_count(name: str, scenario: str = "balanced") -> int:
-    """Number of trainable parameters on a scenario; a value network's target copy does not count."""
-    model = method(name).build(OffloadingVecEnv(scenario), 0)
-    return sum(parameter.numel() for parameter in (getattr(model, "q_net", None) or model.policy).parameters())
+    """`networks.trainable_parameters` of a method on a scenario."""
+    return trainable_parameters(method(name).build(OffloadingVecEnv(scenario), 0).policy)

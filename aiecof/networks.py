@@ -7,12 +7,17 @@ from typing import Any
 import torch as th
 from gymnasium import spaces
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
-from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.torch_layers import MlpExtractor
 from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 from torch import nn
 
 State = tuple[th.Tensor, th.Tensor]
+
+
+def trainable_parameters(policy: BasePolicy) -> int:
+    """Number of parameters that the optimizer of a policy changes; a target network is a copy and does not count."""
+    return sum(part.numel() for group in policy.optimizer.param_groups for part in group["params"])
 
 
 class NoDecisionWithoutTask:

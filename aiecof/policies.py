@@ -211,6 +211,11 @@ class Threshold(Offloading):
         return seen.wait_slots <= self.threshold_slots + SINGLE_PRECISION
 
 
+def _in_slots(slots: np.ndarray, rounding: str) -> np.ndarray:
+    """Predicted slots, rounded up where the reading says so, but not for what float32 added."""
+    return np.ceil(slots - SINGLE_PRECISION) if rounding == "ceil" else slots
+
+
 class Greedy(Policy):
     """The place where the task is predicted to finish first, from the device's own observation.
 
@@ -219,8 +224,7 @@ class Greedy(Policy):
 
     def _service(self, seen: Seen, frequency: np.ndarray, rounding: str) -> np.ndarray:
         size, density = seen.size[..., None], np.where(seen.has_task, seen.density, 1.0)[..., None]
-        slots = model.computing_delay(size, density, frequency, self.scenario.slot_duration, False)
-        return np.ceil(slots - SINGLE_PRECISION) if rounding == "ceil" else slots
+        return _in_slots(model.computing_delay(size, density, frequency, self.scenario.slot_duration, False), rounding)
 
     def predict(self, seen: Seen) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Slots until a task would finish on the device, (B, M), and until it would reach each server and the
@@ -232,9 +236,7 @@ class Greedy(Policy):
             scenario.bandwidth, np.mean(scenario.channel_gain), scenario.transmission_power, scenario.noise_power
         )
         sending = model.transmission_delay(seen.size, rate, scenario.slot_duration, False)
-        if readings.transmission_rounding == "ceil":
-            sending = np.ceil(sending - SINGLE_PRECISION)
-        arrival = seen.channel_wait_slots + sending[..., None]
+        arrival = seen.channel_wait_slots + _in_slots(sending, readings.transmission_rounding)[..., None]
         return local, arrival, self._service(seen, seen.server_frequency, readings.server_rounding)
 
     def decide(self, seen: Seen) -> np.ndarray:

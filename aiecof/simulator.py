@@ -137,7 +137,7 @@ class Simulator:
         self.record = record
         self._parameters = parameters(scenario)
         self._width = max(columns.stop for columns, _ in observation_fields(scenario).values())
-        self.trace: Trace | None = None
+        self._episode: Arrays | None = None
         self.slot = 0
         self._next_device = 0
 
@@ -147,7 +147,7 @@ class Simulator:
         trace.check(scenario)
         b, t, m = trace.size.shape
         n = scenario.servers
-        self._arrays = Arrays(
+        self._episode = Arrays(
             size=np.ascontiguousarray(trace.size, float),
             density=np.ascontiguousarray(trace.density, float),
             device_frequency=np.ascontiguousarray(trace.device_frequency, float),
@@ -169,11 +169,16 @@ class Simulator:
         return self.observe()
 
     @property
+    def _arrays(self) -> Arrays:
+        """What the kernels work on, from the first reset on."""
+        if self._episode is None:
+            raise InvalidInput("slot", None, "a slot of an episode: call reset first")
+        return self._episode
+
+    @property
     def replicas(self) -> int:
         """B."""
-        if self.trace is None:
-            raise InvalidInput("slot", None, "a slot of an episode: call reset first")
-        return self.trace.episodes
+        return len(self._arrays.size)
 
     @property
     def done(self) -> bool:
@@ -183,7 +188,7 @@ class Simulator:
     @property
     def has_task(self) -> np.ndarray:
         """(B, M) bool: who has a task in the current slot."""
-        return self.trace.size[:, self.slot] > 0.0
+        return self._arrays.size[:, self.slot] > 0.0
 
     @property
     def tasks(self) -> np.ndarray:

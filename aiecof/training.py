@@ -157,20 +157,21 @@ class Run:
     @property
     def curve(self) -> pd.DataFrame:
         """One row a training episode, one column a metric; all checkpointed episodes."""
-        return pd.DataFrame(self._read()[1]["curve"])
+        return pd.DataFrame(self._read(with_tensors=False)[1]["curve"])
 
     @property
     def finished(self) -> bool:
         """Whether all episodes are done."""
         return self.checkpoint.exists() and len(self.curve) >= self.description["episodes"]
 
-    def _read(self) -> tuple[dict[str, th.Tensor], dict[str, Any]]:
+    def _read(self, with_tensors: bool = True) -> tuple[dict[str, th.Tensor], dict[str, Any]]:
         try:
             with safe_open(self.checkpoint, "pt") as file:
                 header = file.metadata() or {}
                 if header.get("format") != _FORMAT or header.get("run") != self.fingerprint:
                     raise InvalidInput("checkpoint", str(self.checkpoint), "the checkpoint of this run")
-                return {name: file.get_tensor(name) for name in file.keys()}, json.loads(header["state"])
+                names = file.keys() if with_tensors else ()
+                return {name: file.get_tensor(name) for name in names}, json.loads(header["state"])
         except (OSError, SafetensorError) as error:
             raise InvalidInput("checkpoint", str(self.checkpoint), f"an undamaged checkpoint ({error})") from None
 
@@ -240,7 +241,7 @@ class LearnedPolicy:
         scores = self._scores(rows)
         if self.greedy:
             actions = scores.argmax(-1)
-        elif isinstance(self.policy, ToppoPolicy) or hasattr(self.policy, "mlp_extractor"):
+        elif not hasattr(self.policy, "q_net"):
             actions = scores.softmax(-1).multinomial(1, generator=self._generator).squeeze(1)
         else:
             explores = th.rand(len(rows), generator=self._generator) < self.epsilon
@@ -343,9 +344,9 @@ def train(
     run = _open(
         Path(folder), description | {"seed": seed, "hyperparameters": chosen.values(**changes), "versions": versions}
     )
-    model, curve = run.load() if run.checkpoint.exists() else (run.build(), [])
-    if len(curve) >= episodes:
+    if run.finished:
         return run
+    model, curve = run.load() if run.checkpoint.exists() else (run.build(), [])
     begun = time.perf_counter()
     total = episodes * scenario.slots * scenario.devices
     watch = _Watch(run, curve, checkpoint_every, on_episode)

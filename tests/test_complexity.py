@@ -10,11 +10,11 @@ from aiecof.complexity import (
     layers,
     printed_multiply_adds,
     rollout_multiply_adds,
-    trainable_parameters,
 )
 from aiecof.config import InvalidInput, load_scenario
 from aiecof.envs import OffloadingVecEnv
 from aiecof.methods import METHODS
+from aiecof.networks import trainable_parameters
 
 th.set_num_threads(1)
 
