@@ -288,7 +288,8 @@ def _decide(p, a, b, slot, first, actions, rewards):
         mean = moments[0] / count
         variance = max(moments[1] / count - mean * mean, 0.0)
         rewards[k] = decision_reward(p, device, energy, delay, outcome.dropped, variance, slot)
-        cost = _cost(p, energy, delay, outcome.dropped, now if place == 0 else 0.0)
+        charged = variance if p["variance_cost"] else now if place == 0 else 0.0
+        cost = _cost(p, energy, delay, outcome.dropped, charged)
         late = p["exclude_in_flight"] and outcome.end > load.shape[1] - 1.0 + model.ROUND_OFF
         fate = IN_FLIGHT if late else DROPPED if outcome.dropped else COMPLETED
         _add_to_totals(total, fate, place, energy, delay, now, rewards[k], cost)

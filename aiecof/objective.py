@@ -17,7 +17,7 @@ def task_cost(delay, energy, dropped, load, weight_delay, weight_energy, weight_
     dropped : (...) bool
         mu^dead: whether the task failed (R35).
     load : (...) float
-        L of the device for a local task, 0 for an offloaded one.
+        L of the device for a local task and 0 for an offloaded one as printed, or the variance of the loads (R61).
     weight_delay, weight_energy, weight_drop, weight_load : float
         lambda_1, lambda_2, lambda_3, lambda_4 of Eq. (25); no values in print (R19).
     """

@@ -15,7 +15,7 @@ import numpy as np
 
 from aiecof import model
 from aiecof.config import InvalidInput, Scenario, check_choice, check_integer, check_number
-from aiecof.simulator import Simulator, observation_fields
+from aiecof.simulator import Seen, Simulator, read_observations
 from aiecof.workload import Trace, draw_trace
 
 NOTHING, OWN, COORDINATED = "nothing", "own observation", "coordination within a slot"
@@ -23,45 +23,6 @@ SINGLE_PRECISION = 1e-5
 """Slots: observations are float32, so a time that is a whole number of slots may come out this far from it."""
 BATCH = 1_000_000
 """Device-slots simulated at once: more take memory and save no time."""
-
-
-class Seen(NamedTuple):
-    """What the devices see, in SI units and slots; first axes (B, M)."""
-
-    has_task: np.ndarray
-    size: np.ndarray
-    density: np.ndarray
-    wait_slots: np.ndarray
-    backlog_slots: np.ndarray
-    server_frequency: np.ndarray
-    device_frequency: np.ndarray
-    channel_wait_slots: np.ndarray
-
-
-def read_observations(scenario: Scenario, observations: np.ndarray, has_task: np.ndarray) -> Seen:
-    """Undo the scaling of `simulator.observation_fields`.
-
-    observations : (B, M, F) float
-        As `Simulator.step` returns them.
-    has_task : (B, M) bool
-        Who has a task.
-
-    The printed state shows neither the device's own clock nor the queues on its channels: there, the middle of the
-    scenario's range and 0 stand in for them.
-    """
-    fields = observation_fields(scenario)
-    shape = (*np.shape(has_task), max(columns.stop for columns, _ in fields.values()))
-    if np.shape(observations) != shape or shape[1] != scenario.devices:
-        expected = (*shape[:1], scenario.devices, shape[-1])
-        raise InvalidInput("observations", np.shape(observations), f"shape {expected} for scenario {scenario.name}")
-    seen = {name: observations[..., columns].astype(float) * scale for name, (columns, scale) in fields.items()}
-    size, work = seen["size"][..., 0], seen["workload"][..., 0]
-    if scenario.readings.workload == "per_task":
-        work = np.divide(work, size, out=np.zeros_like(work), where=size > 0.0)
-    clock = seen.get("device_frequency", np.full((*shape[:2], 1), np.mean(scenario.device_frequency)))
-    channel = seen.get("channel_wait_slots", np.zeros_like(seen["backlog_slots"]))
-    wait, backlog, servers = seen["wait_slots"][..., 0], seen["backlog_slots"], seen["server_frequency"]
-    return Seen(np.asarray(has_task, bool), size, work, wait, backlog, servers, clock[..., 0], channel)
 
 
 class Policy(ABC):
@@ -82,10 +43,13 @@ class Policy(ABC):
         check_integer("first", first, 0)
         self._streams = [np.random.default_rng([self.seed, 4, first + episode]) for episode in range(episodes)]
 
+    def uniform(self) -> np.ndarray:
+        """A number in [0, 1) for each device, uniformly at random, (B, M)."""
+        return np.stack([stream.random(self.scenario.devices) for stream in self._streams])
+
     def below(self, limit: int) -> np.ndarray:
         """A whole number 0 .. limit - 1 for each device, uniformly at random, (B, M)."""
-        draws = [stream.random(self.scenario.devices) for stream in self._streams]
-        return (np.stack(draws) * limit).astype(np.int64)
+        return (self.uniform() * limit).astype(np.int64)
 
     def __call__(self, observations: np.ndarray, has_task: np.ndarray) -> np.ndarray:
         """Actions of all devices, (B, M) int64: 0 runs a task on the device, n on server n.
@@ -216,6 +180,28 @@ def _in_slots(slots: np.ndarray, rounding: str) -> np.ndarray:
     return np.ceil(slots - SINGLE_PRECISION) if rounding == "ceil" else slots
 
 
+class Mixture(Offloading):
+    """A coin decides whether a task stays on the device; a rule picks a server for the others.
+
+    local_probability : float
+        Of staying; 0.8 is about the share that Table IV's load of .79 stands for.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        seed: int = 0,
+        *,
+        server: Callable[..., np.ndarray],
+        local_probability: float = 0.8,
+    ):
+        self.local_probability = check_number("local_probability", local_probability, 0.0, 1.0, open_low=False)
+        super().__init__(scenario, seed, server=server)
+
+    def stays(self, seen: Seen) -> np.ndarray:
+        return self.uniform() < self.local_probability
+
+
 class Greedy(Policy):
     """The place where the task is predicted to finish first, from the device's own observation.
 
@@ -243,6 +229,23 @@ class Greedy(Policy):
         local, arrival, service = self.predict(seen)
         edge = np.maximum(arrival, seen.backlog_slots) + service
         return np.argmin(np.concatenate([local[..., None], edge], axis=-1), axis=-1)
+
+
+class Frugal(Greedy):
+    """Of the places where the task is predicted to be in time, the one that takes least energy; else as `Greedy`."""
+
+    def decide(self, seen: Seen) -> np.ndarray:
+        local, arrival, service = self.predict(seen)
+        scenario = self.scenario
+        edge = np.maximum(arrival, seen.backlog_slots) + service
+        clocks = np.concatenate([seen.device_frequency[..., None], seen.server_frequency], axis=-1)
+        energy = model.computing_energy(
+            scenario.switched_capacitance, clocks, seen.size[..., None], seen.density[..., None]
+        )
+        finish = np.concatenate([local[..., None], edge], axis=-1)
+        in_time = finish <= scenario.tau_max_slots + SINGLE_PRECISION
+        cheapest = np.argmin(np.where(in_time, energy, np.inf), axis=-1)
+        return np.where(in_time.any(axis=-1), cheapest, np.argmin(finish, axis=-1))
 
 
 class CoordinatedGreedy(Greedy):
@@ -291,6 +294,19 @@ POLICIES: dict[str, Entry] = {
     "threshold-power-of-two": Entry(
         "local up to a wait, else the better of two random servers", OWN, **_threshold(better_of_two_servers)
     ),
+    "mixture-random": Entry(
+        "local with a fixed probability, else any server",
+        NOTHING,
+        partial(Mixture, server=random_server),
+        ("local_probability",),
+    ),
+    "mixture-power-of-two": Entry(
+        "local with a fixed probability, else the better of two random servers",
+        OWN,
+        partial(Mixture, server=better_of_two_servers),
+        ("local_probability",),
+    ),
+    "frugal": Entry("the cheapest place in energy of those predicted to be in time", OWN, Frugal),
     "greedy": Entry("where the task is predicted to finish first", OWN, Greedy),
     "threshold-spread": Entry(
         "local up to a wait, else spread over the least loaded servers",

@@ -267,16 +267,18 @@ class Episode:
             row, m = rows[task.slot, task.device], task.device
             seen = np.append(after[task.slot, : m + 1], before[task.slot, m + 1 :])
             row["load"] = seen[m]
-            row["cost"] = self._cost(task, row, fixed_energy)
+            row["cost"] = self._cost(task, row, fixed_energy, seen)
             history[m].add(task, row, self.scenario)
             row["reward"] = self._reward(task, row, history[m], fixed_energy, seen)
 
-    def _cost(self, task: Task, row: np.void, fixed_energy: float) -> float:
+    def _cost(self, task: Task, row: np.void, fixed_energy: float, seen: np.ndarray) -> float:
         scenario, weights = self.scenario, self.scenario.weights
         delay, energy = row["delay_slots"] * scenario.slot_duration, _energy(row)
         if scenario.readings.cost_units == "normalised":
             delay, energy = row["delay_slots"] / scenario.tau_max_slots, energy / fixed_energy
         load = row["load"] if task.place == 0 else 0.0
+        if scenario.readings.cost_load == "variance":
+            load = _variance(seen)
         failed = 0.0 if task.completed else 1.0
         return weights.delay * delay + weights.energy * energy + weights.drop * failed + weights.load * load
 
@@ -297,7 +299,7 @@ class Episode:
             sigma_success = 1.0 if task.completed else 0.0
         gains = weights.energy * sigma_energy + weights.delay * sigma_delay + weights.drop * sigma_success
         sign = 1.0 if readings.load_sign == "plus" else -1.0
-        return gains + sign * weights.load * float(np.mean((seen - seen.mean()) ** 2))
+        return gains + sign * weights.load * _variance(seen)
 
 
 @dataclass
@@ -322,6 +324,10 @@ class History:
 
 def _booked(slots: float, rounding: str) -> float:
     return float(math.ceil(slots - ROUND_OFF)) if rounding == "ceil" else slots
+
+
+def _variance(loads: np.ndarray) -> float:
+    return float(np.mean((loads - loads.mean()) ** 2))
 
 
 def _energy(row: np.void) -> float:

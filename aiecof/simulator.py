@@ -7,10 +7,11 @@ fate of its task, because queues are first in, first out in the order of decisio
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
-from aiecof.config import InvalidInput, Scenario, check_integer
+from aiecof.config import InvalidInput, Readings, Scenario, check_integer
 from aiecof.kernels import DEVICE, TASK, TOTAL, Arrays, decide_replicas, observe, run_episodes
 from aiecof.workload import Trace, draw_trace
 
@@ -39,6 +40,45 @@ def observation_fields(scenario: Scenario) -> dict[str, tuple[slice, float]]:
         layout["device_frequency"] = (slice(5 + 2 * n, 6 + 2 * n), scenario.device_frequency[1])
         layout["channel_wait_slots"] = (slice(6 + 2 * n, 6 + 3 * n), tau)
     return layout
+
+
+class Seen(NamedTuple):
+    """What the devices see, in SI units and slots; first axes (B, M)."""
+
+    has_task: np.ndarray
+    size: np.ndarray
+    density: np.ndarray
+    wait_slots: np.ndarray
+    backlog_slots: np.ndarray
+    server_frequency: np.ndarray
+    device_frequency: np.ndarray
+    channel_wait_slots: np.ndarray
+
+
+def read_observations(scenario: Scenario, observations: np.ndarray, has_task: np.ndarray) -> Seen:
+    """Undo the scaling of `observation_fields`.
+
+    observations : (B, M, F) float
+        As `Simulator.step` returns them.
+    has_task : (B, M) bool
+        Who has a task.
+
+    The printed state shows neither the device's own clock nor the queues on its channels: there, the middle of the
+    scenario's range and 0 stand in for them.
+    """
+    fields = observation_fields(scenario)
+    shape = (*np.shape(has_task), max(columns.stop for columns, _ in fields.values()))
+    if np.shape(observations) != shape or shape[1] != scenario.devices:
+        expected = (*shape[:1], scenario.devices, shape[-1])
+        raise InvalidInput("observations", np.shape(observations), f"shape {expected} for scenario {scenario.name}")
+    seen = {name: observations[..., columns].astype(float) * scale for name, (columns, scale) in fields.items()}
+    size, work = seen["size"][..., 0], seen["workload"][..., 0]
+    if scenario.readings.workload == "per_task":
+        work = np.divide(work, size, out=np.zeros_like(work), where=size > 0.0)
+    clock = seen.get("device_frequency", np.full((*shape[:2], 1), np.mean(scenario.device_frequency)))
+    channel = seen.get("channel_wait_slots", np.zeros_like(seen["backlog_slots"]))
+    wait, backlog, servers = seen["wait_slots"][..., 0], seen["backlog_slots"], seen["server_frequency"]
+    return Seen(np.asarray(has_task, bool), size, work, wait, backlog, servers, clock[..., 0], channel)
 
 
 @lru_cache(maxsize=256)
@@ -93,6 +133,7 @@ def parameters(scenario: Scenario) -> np.void:
         "queue_channels": readings.channel_queue != "none",
         "shared_channel": readings.channel_queue == "per_device",
         "exclude_in_flight": readings.in_flight == "exclude",
+        "variance_cost": readings.cost_load == "variance",
         "own_reference": readings.energy_reference == "own_history",
         "running_reward": readings.reward_history == "running",
         "per_slot_history": readings.history_mean == "slots",
@@ -266,15 +307,15 @@ class Simulator:
         self.slot = self.scenario.slots
         return rewards
 
-    def metrics(self) -> dict[str, np.ndarray]:
+    def metrics(self, readings: Readings | None = None) -> dict[str, np.ndarray]:
         """(B,) each: delay [s], energy [J], drop_rate, load, reward, local_share and cost of the finished episodes.
 
-        The readings `delay_mean`, `energy_mean` and `load_mean` decide what a mean is taken over (R14); `reward` is
-        the sum over an episode's slots, averaged over devices, and `cost` is the objective (26). A mean over nothing
-        is NaN.
+        The readings `delay_mean`, `energy_mean` and `load_mean` decide what a mean is taken over (R14), those of the
+        scenario if no others are given; `reward` is the sum over an episode's slots, averaged over devices, and `cost`
+        is the objective (26). A mean over nothing is NaN.
         """
         scenario, totals = self.scenario, self.totals
-        readings = scenario.readings
+        readings = readings or scenario.readings
         cells = float(scenario.slots * scenario.devices)
         settled = totals["completed"] + totals["dropped"]
         counts = {"completed": totals["completed"], "tasks": settled, "slots": np.full(self.replicas, cells)}

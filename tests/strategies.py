@@ -17,7 +17,7 @@ DYNAMICS = (
 """The readings that change what becomes of a task."""
 
 JUDGEMENT = (
-    "energy_reference reward_history history_mean failure_scope dropped_energy_term load_sign cost_units"
+    "energy_reference reward_history history_mean failure_scope dropped_energy_term load_sign cost_units cost_load"
 ).split()
 """The readings that change only what a task is worth."""
 

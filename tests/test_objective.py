@@ -56,7 +56,7 @@ def test_cost_by_hand():
 @pytest.mark.parametrize("units", ["si", "normalised"])
 def test_costs_of_a_recorded_episode(units):
     """Each from its own record, and their mean over all slots and devices (Eqs. 25, 26)."""
-    scenario, trace, simulator, _ = play(cost_units=units)
+    scenario, trace, simulator, _ = play(cost_units=units, cost_load="level")
     tasks = simulator.tasks
     seconds, joules = (1.0, 1.0) if units == "si" else (0.5, reference_energy(scenario))
     sums = np.zeros(2)
@@ -69,6 +69,13 @@ def test_costs_of_a_recorded_episode(units):
         sums[b] += cost
     assert np.allclose(objective.mean_cost(tasks["cost"]), sums / (30 * 4))
     assert np.allclose(simulator.metrics()["cost"], sums / (30 * 4))
+
+
+def test_cost_of_the_variance_is_what_the_reward_takes_off():
+    """Only the load term is weighed: every task costs what it loses in reward (Eqs. 25, 30)."""
+    *_, simulator, rewards = play(weights=Weights(0.0, 0.0, 0.0, 0.4), load_sign="minus", cost_load="variance")
+    assert simulator.tasks["cost"].max() > 0
+    assert np.allclose(simulator.tasks["cost"], -rewards)
 
 
 def test_a_slot_without_a_task_costs_nothing():

@@ -13,9 +13,8 @@ from aiecof.policies import (
     evaluate,
     longest_service_slots,
     make_policy,
-    read_observations,
 )
-from aiecof.simulator import Simulator, observation_fields
+from aiecof.simulator import Simulator, observation_fields, read_observations
 from aiecof.workload import draw_trace, toy_scenario, toy_trace
 
 BALANCED = load_scenario("balanced")

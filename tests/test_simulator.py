@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from strategies import OWN_SCALE, cases, plain_trace, repeatable, small_scenario
 
 import aiecof
-from aiecof.config import InvalidInput, load_scenario
+from aiecof.config import InvalidInput, Weights, load_scenario
 from aiecof.simulator import Simulator, observation_fields, reference_energy
 from aiecof.workload import TOY_ACTIONS, Trace, draw_trace, toy_scenario, toy_trace
 
@@ -112,7 +112,7 @@ def test_toy_trace_loads_by_hand():
 
 def test_toy_rewards_and_costs_by_hand():
     """Four decisions, with the device's own history as reference, in seconds and joules, all weights a quarter."""
-    scenario = toy_scenario(**OWN_SCALE)
+    scenario = toy_scenario(**OWN_SCALE, weights=Weights(), cost_load="level")
     tasks = run(scenario, toy_trace(), TOY_ACTIONS[None]).tasks[0]
     uneven = 0.49**2  # variance of the loads 0.98 and 0
     # Device 1 until slot 5: joules, slots, one of six failed. A dropped task earns nothing for the energy it saved.
