@@ -36,7 +36,6 @@ _TOPPO = _PPO | {
     "sequence_length": (10, READING),
 }
 _DQN = _COMMON | {
-    "learning_rate": (3e-3, TUNED),
     "buffer_size": (60_000, TUNED),
     "learning_starts": (3_000, TUNED),
     "batch_size": (64, PAPER),
@@ -47,7 +46,7 @@ _DQN = _COMMON | {
     "exploration_final_eps": (0.05, DEFAULT),
     "max_grad_norm": (10.0, DEFAULT),
 }
-_DOUBLE = _DQN | {"learning_rate": (1e-3, TUNED)}
+_FAST = {"learning_rate": (3e-3, TUNED)}
 _A2C = _COMMON | {
     "n_steps": (5, DEFAULT),
     "gae_lambda": (1.0, DEFAULT),
@@ -98,17 +97,20 @@ class Method:
 
 _LSTM = {**_TWO_LAYERS, "lstm_hidden_size": 64, "optimizer_kwargs": _ADAM}
 _MLP = {**_TWO_LAYERS, "optimizer_kwargs": _ADAM}
+_STACKED = _MLP | {"history": 4}
 
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
         Method("toppo", "actor-critic", "LSTM, state concatenated, 2 layers", TOPPO, ToppoPolicy, _TOPPO, _LSTM),
         Method("dqn", "value", "2 layers", RowwiseDQN, QPolicy, _DQN, _TWO_LAYERS, counts="greedy"),
-        Method("double-dqn", "value", "2 layers", DoubleDQN, QPolicy, _DOUBLE, _TWO_LAYERS, counts="greedy"),
+        Method("double-dqn", "value", "2 layers", DoubleDQN, QPolicy, _DQN, _TWO_LAYERS, counts="greedy"),
         Method(
             "dueling-dqn", "value", "2 layers, dueling", RowwiseDQN, DuelingPolicy, _DQN, _TWO_LAYERS, counts="greedy"
         ),
-        Method("d3qn", "value", "2 layers, dueling", DoubleDQN, DuelingPolicy, _DQN, _TWO_LAYERS, counts="greedy"),
+        Method(
+            "d3qn", "value", "2 layers, dueling", DoubleDQN, DuelingPolicy, _DQN | _FAST, _TWO_LAYERS, counts="greedy"
+        ),
         Method(
             "ac",
             "actor-critic",
@@ -119,8 +121,17 @@ METHODS: dict[str, Method] = {
             _TWO_LAYERS,
         ),
         Method("a2c", "actor-critic", "2 layers", A2C, MlpPolicy, _A2C, _TWO_LAYERS),
-        Method("ppo", "ablation", "2 layers", PPO, MlpPolicy, _PPO, _MLP),
-        Method("ppo-stacked", "ablation", "4 observations, 2 layers", PPO, MlpPolicy, _PPO, _MLP | {"history": 4}, 4),
+        Method("ppo", "ablation", "2 layers", PPO, MlpPolicy, _PPO | _FAST, _MLP),
+        Method(
+            "ppo-stacked",
+            "ablation",
+            "4 observations, 2 layers",
+            PPO,
+            MlpPolicy,
+            _PPO | _FAST,
+            _MLP | {"history": 4},
+            4,
+        ),
         Method(
             "toppo-transformer",
             "extension",
