@@ -6,22 +6,16 @@ is imported when it runs, so that the short ones stay short.
 
 from __future__ import annotations
 
-import json
-import math
-import sys
-from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich import box
 from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
-from typer.core import TyperGroup
 
-from aiecof.config import READINGS, SCENARIOS, InvalidInput, Scenario, check_integer, load_scenario
+from aiecof.config import READINGS, SCENARIOS, Scenario, load_scenario
+from aiecof.console import AsJson, OneLineErrors, print_json, print_table, progress_bar, whole
+from aiecof.results_cli import COMMANDS
 
 METRICS = {
     "delay": "Delay [s]",
@@ -33,32 +27,6 @@ METRICS = {
 }
 
 
-class OneLineErrors(TyperGroup):
-    """A group of commands that says in one line what is wrong with its input."""
-
-    def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:
-        if not args[0].startswith("-") and args[0] not in self.commands:
-            raise InvalidInput("command", args[0], "one of " + ", ".join(self.commands))
-        return super().resolve_command(ctx, args)
-
-    def main(self, args: Any = None, *rest: Any, **options: Any) -> None:
-        args = list(sys.argv[1:] if args is None else args) or ["--help"]
-        try:
-            code = super().main(args, *rest, **options | {"standalone_mode": False})
-        except InvalidInput as error:
-            code = _fail(str(error))
-        except typer.TyperException as error:
-            code = _fail(f"command line: got {' '.join(args)!r}, allowed: what --help lists ({error})")
-        except MemoryError as error:
-            code = _fail(f"size: got {error}, allowed: what fits in memory")
-        sys.exit(code or 0)
-
-
-def _fail(message: str) -> int:
-    print("error: " + " ".join(message.split()), file=sys.stderr)
-    return 2
-
-
 app = typer.Typer(
     cls=OneLineErrors,
     help="Offloading of AIGC tasks at the edge: simulate it, and look up where things are.",
@@ -68,40 +36,15 @@ app = typer.Typer(
 bench = typer.Typer(cls=OneLineErrors, help="Measure speed.")
 app.add_typer(bench, name="bench")
 main = app
+for _command in COMMANDS:
+    app.command()(_command)
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 ScenarioName = Annotated[str, typer.Option(help="Name of a scenario, or path to a JSON file.")]
 Devices = Annotated[str | None, typer.Option(metavar="INTEGER", help="Another number of devices.")]
 
 
-def _whole(name: str, text: str, low: int) -> int:
-    try:
-        return check_integer(name, int(text), low)
-    except ValueError:
-        raise InvalidInput(name, text, f"a whole number >= {low}") from None
-
-
 def _chosen(scenario: str, devices: str | None) -> Scenario:
-    return load_scenario(scenario, **({} if devices is None else {"devices": _whole("devices", devices, 1)}))
-
-
-def _finite(content: Any) -> Any:
-    """The same with null for every number that JSON does not know."""
-    if isinstance(content, dict):
-        return {key: _finite(value) for key, value in content.items()}
-    return None if isinstance(content, float) and not math.isfinite(content) else content
-
-
-def _print_json(content: Any) -> None:
-    print(json.dumps(_finite(content), indent=2, allow_nan=False))
-
-
-def _print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
-    table = Table(*columns, box=box.SIMPLE)
-    for row in rows:
-        table.add_row(*(str(cell) for cell in row))
-    console = Console(width=None if sys.stdout.isatty() else 160, markup=False, highlight=False)
-    console.print(title, table, sep="\n")
+    return load_scenario(scenario, **({} if devices is None else {"devices": whole("devices", devices, 1)}))
 
 
 def _pair(values: tuple[float, float], unit: float = 1.0) -> str:
@@ -133,12 +76,12 @@ def scenarios(as_json: AsJson = False) -> None:
     """The named scenarios: their main parameters, and the reading each takes of what the paper leaves open."""
     named = {name: load_scenario(name) for name in SCENARIOS}
     if as_json:
-        _print_json({name: asdict(entry) | {"fingerprint": entry.fingerprint} for name, entry in named.items()})
+        print_json({name: asdict(entry) | {"fingerprint": entry.fingerprint} for name, entry in named.items()})
         return
     described = [_describe(entry) for entry in named.values()]
-    _print_table("Scenarios", ["", *named], ([name, *(d[name] for d in described)] for name in described[0]))
+    print_table("Scenarios", ["", *named], ([name, *(d[name] for d in described)] for name in described[0]))
     choices = ([name, *(getattr(entry.readings, name) for entry in named.values())] for name in READINGS)
-    _print_table("Readings", ["", *named], choices)
+    print_table("Readings", ["", *named], choices)
 
 
 @app.command()
@@ -148,10 +91,10 @@ def policies(as_json: AsJson = False) -> None:
 
     if as_json:
         shown = ("description", "information", "parameters")
-        _print_json({name: {key: getattr(entry, key) for key in shown} for name, entry in POLICIES.items()})
+        print_json({name: {key: getattr(entry, key) for key in shown} for name, entry in POLICIES.items()})
         return
     rows = ([name, entry.information, entry.description] for name, entry in POLICIES.items())
-    _print_table("Policies", ["Name", "Uses", "Rule"], rows)
+    print_table("Policies", ["Name", "Uses", "Rule"], rows)
 
 
 @app.command()
@@ -161,13 +104,13 @@ def equations(as_json: AsJson = False) -> None:
 
     rows = equation_map()
     if as_json:
-        _print_json([row._asdict() for row in rows])
+        print_json([row._asdict() for row in rows])
         return
     cells = (
         [f"({row.equation})", row.function or "", "\n".join(row.tests), row.page or "", " ".join(row.readings)]
         for row in rows
     )
-    _print_table("Equations", ["", "Function", "Tests", "Page of the book", "Readings"], cells)
+    print_table("Equations", ["", "Function", "Tests", "Page of the book", "Readings"], cells)
 
 
 @app.command()
@@ -180,28 +123,25 @@ def simulate(
     as_json: AsJson = False,
 ) -> None:
     """Simulate episodes under a policy and print means with 95 % intervals over the episodes."""
-    count, seed_number = _whole("episodes", episodes, 1), _whole("seed", seed, 0)
+    count, seed_number = whole("episodes", episodes, 1), whole("seed", seed, 0)
     chosen = _chosen(scenario, devices)
 
     from aiecof.policies import episode_metrics, make_policy
     from aiecof.statistics import mean_interval
 
     rule = make_policy(policy, chosen, seed_number)
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task("Simulating", total=count)
-        metrics = episode_metrics(
-            rule, chosen, count, seed_number, progress=lambda done: progress.update(task, completed=done)
-        )
+    with progress_bar("Simulating", count) as update:
+        metrics = episode_metrics(rule, chosen, count, seed_number, progress=update)
     intervals = {name: mean_interval(metrics[name])._asdict() for name in METRICS}
     if as_json:
-        _print_json(intervals)
+        print_json(intervals)
         return
     title = f"{policy} on {chosen.name}: {count} episodes, {chosen.devices} devices, seed {seed_number}"
     rows = (
         [METRICS[name], f"{entry['mean']:.4g}", f"{entry['low']:.4g} to {entry['high']:.4g}"]
         for name, entry in intervals.items()
     )
-    _print_table(title, ["", "Mean", "95 % interval"], rows)
+    print_table(title, ["", "Mean", "95 % interval"], rows)
 
 
 @bench.command()
@@ -212,16 +152,16 @@ def simulator(as_json: AsJson = False) -> None:
     with Console(stderr=True).status("Measuring, for about 15 seconds"):
         measured = bench_simulator()
     if as_json:
-        _print_json(measured)
+        print_json(measured)
         return
     key = "device_slots_per_second"
     titles = {key: "Dynamics and rewards", f"{key}_with_observations": "With observations"}
     speeds = ([title, *(f"{speed / 1e6:.1f}" for speed in measured[name].values())] for name, title in titles.items())
     replicas = [f"{count} replica(s)" for count in measured[key]]
-    _print_table("Million device-slots per second (30 devices, 8 servers)", ["", *replicas], speeds)
+    print_table("Million device-slots per second (30 devices, 8 servers)", ["", *replicas], speeds)
     print(f"  {measured['reference_ratio']:,.0f} times the plain event simulation\n")
     costs = ([devices, f"{cost:.1f}"] for devices, cost in measured["scaling"].items())
-    _print_table("Cost of one device in one slot", ["Devices", "ns"], costs)
+    print_table("Cost of one device in one slot", ["Devices", "ns"], costs)
 
 
 @bench.command()
@@ -232,15 +172,15 @@ def training(as_json: AsJson = False) -> None:
     with Console(stderr=True).status("Measuring, for about two minutes"):
         measured = bench_training()
     if as_json:
-        _print_json(measured)
+        print_json(measured)
         return
     rows = ([name, f"{speed:,.0f}"] for name, speed in measured["transitions_per_second"].items())
-    _print_table("Training on balanced, 30 devices, one thread", ["Method", "Transitions per second"], rows)
+    print_table("Training on balanced, 30 devices, one thread", ["Method", "Transitions per second"], rows)
     pairs = (
         [size, *(f"{speeds[name]:,.0f}" for name in ("toppo", "stock")), f"{speeds['ratio']:.1f}"]
         for size, speeds in measured["by_minibatch"].items()
     )
-    _print_table("TOPPO and stock RecurrentPPO", ["Minibatch", "TOPPO", "Stock", "Ratio"], pairs)
+    print_table("TOPPO and stock RecurrentPPO", ["Minibatch", "TOPPO", "Stock", "Ratio"], pairs)
     print(f"  PPO without memory, minibatches of 64: {measured['ppo_minibatch_64']:,.0f}\n")
 
 
@@ -252,10 +192,10 @@ def methods(as_json: AsJson = False) -> None:
     if as_json:
         shown = ("family", "network", "hyperparameters", "history", "counts")
         described = {name: {key: getattr(entry, key) for key in shown} for name, entry in METHODS.items()}
-        _print_json({name: entry | {"parameters": parameter_count(name)} for name, entry in described.items()})
+        print_json({name: entry | {"parameters": parameter_count(name)} for name, entry in described.items()})
         return
     rows = ([name, m.family, m.network, f"{parameter_count(name):,}", m.counts] for name, m in METHODS.items())
-    _print_table("Methods", ["Name", "Family", "Network", "Parameters", "Judged by"], rows)
+    print_table("Methods", ["Name", "Family", "Network", "Parameters", "Judged by"], rows)
     names = sorted({key for entry in METHODS.values() for key in entry.hyperparameters})
     cells = (
         [
@@ -264,7 +204,7 @@ def methods(as_json: AsJson = False) -> None:
         ]
         for key in names
     )
-    _print_table("Hyperparameters (and source)", ["", *METHODS], cells)
+    print_table("Hyperparameters (and source)", ["", *METHODS], cells)
 
 
 @app.command()
@@ -277,7 +217,7 @@ def train(
     folder: Annotated[str | None, typer.Option(help="Run folder; by default made from the other words.")] = None,
 ) -> None:
     """Train a method; an interrupted training goes on from its last checkpoint when called again."""
-    count, seed_number = _whole("episodes", episodes, 1), _whole("seed", seed, 0)
+    count, seed_number = whole("episodes", episodes, 1), whole("seed", seed, 0)
     chosen = _chosen(scenario, devices)
     place = folder or f"runs/{method}-{chosen.name}-{chosen.devices}-{count}-{seed_number}"
 
@@ -286,11 +226,8 @@ def train(
     from aiecof.training import train as run_training
 
     torch.set_num_threads(1)
-    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task(f"Training {method}", total=count)
-        run = run_training(
-            method, chosen, count, seed_number, place, on_episode=lambda done: progress.update(task, completed=done)
-        )
+    with progress_bar(f"Training {method}", count) as update:
+        run = run_training(method, chosen, count, seed_number, place, on_episode=update)
     last = run.curve.tail(10).mean()
     print(f"{place}: {count} episodes, {run.description['wall_time']:.0f} s; last ten: ", end="")
     print(", ".join(f"{name} {last[name]:.4g}" for name in METRICS))
@@ -303,7 +240,7 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Play held-out traces with what was learned: actions sampled and greedy, the one that counts marked."""
-    count = _whole("episodes", episodes, 1)
+    count = whole("episodes", episodes, 1)
 
     from aiecof.statistics import mean_interval
     from aiecof.training import Run
@@ -314,14 +251,14 @@ def evaluate(
         metrics = opened.evaluate(count, greedy=kind == "greedy").metrics()
         measured[kind] = {name: mean_interval(metrics[name])._asdict() for name in METRICS}
     if as_json:
-        _print_json({"counts": opened.method.counts, **measured})
+        print_json({"counts": opened.method.counts, **measured})
         return
     titles = [f"{kind}{' (counts)' if kind == opened.method.counts else ''}" for kind in measured]
     rows = (
         [METRICS[name], *("{mean:.4g} ({low:.4g} to {high:.4g})".format(**measured[kind][name]) for kind in measured)]
         for name in METRICS
     )
-    _print_table(f"{run}: {count} held-out episodes, 95 % intervals", ["", *titles], rows)
+    print_table(f"{run}: {count} held-out episodes, 95 % intervals", ["", *titles], rows)
 
 
 @app.command()
@@ -339,9 +276,9 @@ def tune(
 
     torch.set_num_threads(1)
     names = method or list(METHODS)
-    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task("Tuning", total=len(names) * len(LEARNING_RATES) * len(TUNING_SEEDS))
-        table = tune_methods(names, folder, on_run=lambda: progress.advance(task))
+    total = len(names) * len(LEARNING_RATES) * len(TUNING_SEEDS)
+    with progress_bar("Tuning", total) as update:
+        table = tune_methods(names, folder, on_run=update)
     write_whole(Path(out), table.to_csv(index=False).encode())
     print(table.groupby(["method", "learning_rate"])["reward"].mean().unstack().round(1).to_string())
 

@@ -36,7 +36,7 @@ from aiecof.simulator import Simulator
 from aiecof.workload import draw_trace
 
 PACKAGES = ("numpy", "torch", "stable-baselines3", "sb3-contrib", "numba")
-_FORMAT = "aiecof run 1"
+_FORMAT, _POLICY = "aiecof run 1", "aiecof policy 1"
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -200,6 +200,13 @@ class Run:
         _restore(model, tensors, state["counters"])
         return model, state["curve"]
 
+    def export(self, path: Path) -> None:
+        """Write the network's weights and the run's description, all that is needed to act (`load_policy`)."""
+        weights = {
+            name.removeprefix("policy."): value for name, value in self._read()[0].items() if name.startswith("policy.")
+        }
+        write_whole(path, save(weights, {"format": _POLICY, "run": json.dumps(self.description)}))
+
     def policy(self, *, greedy: bool | None = None, seed: int = 0) -> LearnedPolicy:
         """What was learned, as a policy; by default with the kind of action that counts for its family."""
         model, _ = self.load()
@@ -260,6 +267,25 @@ class LearnedPolicy:
         if hasattr(self.policy, "q_net"):
             return self.policy.q_net(rows)
         return self.policy.get_distribution(rows).distribution.logits
+
+
+def load_policy(path: str | Path, *, greedy: bool | None = None, seed: int = 0) -> tuple[LearnedPolicy, Scenario]:
+    """What `Run.export` wrote, ready to act, and the scenario that it was trained on."""
+    try:
+        with safe_open(path, "pt") as file:
+            header = file.metadata() or {}
+            if header.get("format") != _POLICY:
+                raise InvalidInput("policy", str(path), "a file that Run.export wrote")
+            weights = {name: file.get_tensor(name) for name in file.keys()}
+    except (OSError, SafetensorError) as error:
+        raise InvalidInput("policy", str(path), f"an undamaged policy ({error})") from None
+    description = json.loads(header["run"])
+    scenario, chosen = scenario_from_dict(description["scenario"]), method(description["method"])
+    env = OffloadingVecEnv(scenario, seed=description["seed"])
+    model = chosen.build(env, description["seed"], **description["hyperparameters"])
+    model.policy.load_state_dict(weights)
+    greedy = chosen.counts == "greedy" if greedy is None else greedy
+    return LearnedPolicy(model, chosen.history, greedy, seed), scenario
 
 
 class _Watch(BaseCallback):
@@ -363,7 +389,7 @@ TUNING_SEEDS = (1_000, 1_001)
 TUNING_EPISODES = 60
 
 
-def tune(names: Iterable[str], folder: str | Path, on_run: Callable[[], None] = lambda: None) -> pd.DataFrame:
+def tune(names: Iterable[str], folder: str | Path, on_run: Callable[[int], None] = lambda done: None) -> pd.DataFrame:
     """Train each method with each of `LEARNING_RATES`: the same tuning effort for all of them.
 
     names : iterable of str
@@ -371,7 +397,7 @@ def tune(names: Iterable[str], folder: str | Path, on_run: Callable[[], None] = 
     folder : path
         Where the runs go; finished ones are not repeated.
     on_run : callable
-        Called after each run.
+        Called after each run with the number of runs done.
 
     On `balanced`, with seeds that no experiment uses, judged by the training reward of the last 20 episodes: no
     evaluation trace is seen. TOPPO's two rates are kept equal. One row a run: method, learning_rate, seed, reward.
@@ -383,5 +409,5 @@ def tune(names: Iterable[str], folder: str | Path, on_run: Callable[[], None] = 
         run = train(name, scenario, TUNING_EPISODES, seed, Path(folder) / f"{name}-{rate:g}-{seed}", **rates)
         reward = run.curve["reward"].tail(20).mean()
         rows.append({"method": name, "learning_rate": rate, "seed": seed, "reward": round(reward, 3)})
-        on_run()
+        on_run(len(rows))
     return pd.DataFrame(rows)
