@@ -1,5 +1,6 @@
 # One command does one thing; `make help` lists them. Needs Python 3.11-3.13, git and make.
 PYTHON ?= python3
+JOBS ?= 2
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
@@ -36,11 +37,14 @@ bench: $(INSTALLED)  ## measure the speed of the simulator and of the training
 	$(BIN)/aiecof bench simulator
 	$(BIN)/aiecof bench training
 
-results: $(INSTALLED)  ## the tables in results/ that are computed (so far one: the tuning of the learning rates)
-	$(BIN)/aiecof tune
+results: $(INSTALLED)  ## compute what is missing in results/, JOBS=2 at a time (from nothing: many hours; it resumes)
+	test -f results/tuning.csv || $(BIN)/aiecof tune
+	test -f results/calibration.csv || $(BIN)/aiecof calibrate --jobs $(JOBS)
+	$(BIN)/aiecof run all --jobs $(JOBS)
+	$(BIN)/aiecof replay
 
-figures:  ## the figures of the paper from results/ (none yet)
-	@echo "make figures: there are no results yet, so there is nothing to draw."; exit 2
+figures: $(INSTALLED)  ## draw every figure from results/ into _build/figures/
+	$(BIN)/aiecof figures
 
 labs:  ## the course labs (none yet)
 	@echo "make labs: there are no labs yet."; exit 2

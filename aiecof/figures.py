@@ -15,8 +15,11 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import ArrayLike
 
 from aiecof.config import InvalidInput
+from aiecof.experiments import EVALUATION, EXPERIMENTS, TRAINING
 from aiecof.runner import RESULTS, read_table
 from aiecof.statistics import mean_interval
 
@@ -66,6 +69,46 @@ def curves_of(rows: pd.DataFrame, results: Path = RESULTS) -> pd.DataFrame:
     return labels.merge(read_table("curves.parquet", results), on="run")
 
 
+def complete_seeds(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the seeds that have the most of them: what is compared has to rest on the same networks."""
+    counts = rows.groupby("seed").size()
+    return rows[rows["seed"].isin(counts.index[counts == counts.max()])]
+
+
+def relative_to(rows: pd.DataFrame, metric: str, **reference: str) -> pd.DataFrame:
+    """The rows with a metric less that of the row called `reference` in the same setting, with the same seed."""
+    keys = [name for name in ("scenario", "seed", "kind", "tasks", "devices", "capacity") if name in rows]
+    [(label, value)] = reference.items()
+    base = rows[rows[label] == value].set_index(keys)[metric]
+    return rows.assign(**{metric: rows[metric].to_numpy() - base.loc[pd.MultiIndex.from_frame(rows[keys])].to_numpy()})
+
+
+def said(values: ArrayLike, form: str = "+.3g") -> str:
+    """Mean over seeds and its 95 % interval in words; one seed has none, and it says so."""
+    mean, low, high = (format(value, form) for value in mean_interval(values))
+    return f"{mean} [{low}, {high}]" if np.size(values) > 1 else f"{mean} (one seed: no interval)"
+
+
+def holds(differences: ArrayLike) -> str:
+    """Whether paired differences are positive: "yes", "no", "open" if the interval covers 0, or "equal"."""
+    mean, low, high = mean_interval(differences)
+    answer = "yes" if low > 0.0 else "no" if high < 0.0 else "open" if high > low else "equal"
+    return answer if np.size(differences) > 1 else f"{answer}, on one seed"
+
+
+def provenance(*names: str, results: Path = RESULTS) -> str:
+    """What the tables of some experiments rest on: seeds, cells, trials, episodes and hours of computing."""
+    parts = []
+    for name in names:
+        rows, experiment = table(name, results), EXPERIMENTS[name]
+        whole = complete_seeds(rows)
+        seeds, cells = whole["seed"].nunique(), len(experiment.cells)
+        per_seed = f"all {cells}" if len(whole) == seeds * cells else f"{len(whole) // seeds} of {cells}"
+        parts.append(f"`{name}`: {seeds} of {experiment.seeds} declared seeds, {per_seed} cells each, ")
+        parts[-1] += f"{len(whole)} trials, {whole['wall_time'].sum() / 3600:.1f} hours of computing"
+    return f"{'; '.join(parts)}. Trained for {TRAINING} episodes, judged on {EVALUATION} held-out ones a seed."
+
+
 def intervals(rows: pd.DataFrame, by: str, metric: str) -> pd.DataFrame:
     """Mean over seeds, low, high and number of seeds of a metric for each value of `by`."""
     groups = rows.groupby(by, sort=False)[metric]
@@ -84,25 +127,49 @@ def draw_curves(ax: Axes, curves: pd.DataFrame, metric: str, by: str = "method",
         wide = group.pivot(index="episode", columns="seed", values=metric).rolling(window, min_periods=1).mean()
         mean, low, high = np.array([mean_interval(row) for row in wide.to_numpy()]).T
         colour = COLOURS.get(value, _PALETTE[index % 10])
-        ax.plot(wide.index, mean, color=colour, label=NAMES.get(value, value))
+        marks = {"marker": MARKERS.get(value), "markevery": (4 * index, 25), "ms": 5}  # apart where curves coincide
+        ax.plot(wide.index, mean, color=colour, label=NAMES.get(value, value), **marks)
         ax.fill_between(wide.index, low, high, color=colour, alpha=0.15, linewidth=0)
     ax.set(xlabel="training episode", ylabel=LABELS[metric])
 
 
+def _range(values: ArrayLike) -> tuple[float, float]:
+    """Limits of an axis that show every seed: the interval of two or three may be many times as wide."""
+    low, high = np.nanmin(values), np.nanmax(values)
+    margin = 0.1 * (high - low) or 0.05 * abs(high) or 1.0
+    return low - margin, high + margin
+
+
 def draw_sweep(ax: Axes, rows: pd.DataFrame, x: str, metric: str, by: str = "method") -> None:
-    """Means over seeds with intervals against `x`, a line a value of `by`; rules are dashed."""
-    for index, (value, group) in enumerate(rows.groupby(by, sort=False)):
+    """Means over seeds with intervals against `x`, a line a value of `by`; rules are dashed.
+
+    Equal values stand side by side, so that none hides another.
+    """
+    groups = list(rows.groupby(by, sort=False))
+    values = np.unique(rows[x])
+    step = 0.5 * min(np.diff(values), default=1.0) / max(len(groups), 2)
+    for index, (value, group) in enumerate(groups):
         found = intervals(group, x, metric).sort_index()
         style = {"marker": MARKERS.get(value, "o"), "color": COLOURS.get(value, _PALETTE[index % 10]), "ms": 5}
-        dashed = "--" if value in _ORDER[7:] else "-"
-        ax.errorbar(
-            found.index, found["mean"], _errors(found), ls=dashed, capsize=2, label=NAMES.get(value, value), **style
-        )
-    ax.set(xlabel=x, ylabel=LABELS[metric])
+        style |= {"ls": "--", "lw": 1} if value in _ORDER[7:] else {"ls": "-", "lw": 1.5}
+        place = found.index + step * (index - (len(groups) - 1) / 2)
+        ax.errorbar(place, found["mean"], _errors(found), elinewidth=0.8, label=NAMES.get(value, value), **style)
+    ax.set(xlabel=x, ylabel=LABELS[metric], xticks=values, ylim=_range(rows[metric]))
 
 
-def _legend(fig: Figure, ax: Axes) -> Figure:
-    fig.legend(*ax.get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
+def draw_points(ax: Axes, rows: pd.DataFrame, by: str, metric: str) -> None:
+    """Means over seeds with intervals, a line of the picture a value of `by`; the ticks are the seeds."""
+    found = intervals(rows, by, metric)
+    y = np.arange(len(found))
+    ax.plot(rows[metric], rows[by].map(dict(zip(found.index, y, strict=True))), "|", color="0.5", ms=9)
+    ax.errorbar(found["mean"], y, xerr=_errors(found), fmt="ko", ms=5, capsize=3)
+    ax.set(yticks=y, yticklabels=found.index, ylim=(len(found) - 0.5, -0.5), xlim=_range([*rows[metric], 0.0]))
+
+
+def _legend(fig: Figure, ax: Axes, rows: pd.DataFrame) -> Figure:
+    """The legend below all panels, with the number of seeds."""
+    place = {"loc": "outside lower center", "ncols": 4, "frameon": False}
+    fig.legend(*ax.get_legend_handles_labels(), title=_counted(rows), **place)
     return fig
 
 
@@ -111,51 +178,75 @@ def _panels(count: int, width: float = 3.3, height: float = 3.2) -> tuple[Figure
     return fig, axes[0]
 
 
+def _counted(rows: pd.DataFrame) -> str:
+    """How many seeds each method of a table has."""
+    seeds = rows.groupby("method")["seed"].nunique()
+    return "seeds: " + " to ".join(str(count) for count in sorted({seeds.min(), seeds.max()}))
+
+
+_SETTINGS = {"a": "actor {actor:g}, critic {critic:g}", "b": "batch of {batch_size:g}", "c": "gamma {gamma:g}"}
+
+
+def settings(part: str, results: Path = RESULTS) -> pd.DataFrame:
+    """The table of Fig. 3(a), (b) or (c), of its complete seeds, with every row's `setting` in words."""
+    rows = complete_seeds(table(f"figure_3{part}", results))
+    return rows.assign(setting=[_SETTINGS[part].format(**row) for row in rows.to_dict("records")])
+
+
 def figure_3(results: Path = RESULTS) -> Figure:
     """Reward while learning, by the two learning rates, the batch size and the discount factor."""
-    fig, axes = _panels(3, 3.6)
-    rates, sizes, discounts = (table(f"figure_3{part}", results) for part in "abc")
-    rates["setting"] = [f"actor {row.actor:g}, critic {row.critic:g}" for row in rates.itertuples()]
-    sizes["setting"] = [f"batch {size}" for size in sizes["batch_size"]]
-    discounts["setting"] = [f"gamma {gamma:g}" for gamma in discounts["gamma"]]
-    for ax, rows, title in zip(
-        axes, (rates, sizes, discounts), ("learning rates", "batch size", "discount"), strict=True
-    ):
-        draw_curves(ax, curves_of(rows, results), "reward", "setting")
-        ax.set(title=title)
-        ax.legend(fontsize=7, frameon=False)
+    fig, axes = plt.subplots(3, 1, figsize=(7.5, 7.5), sharex=True, layout="constrained")
+    for ax, part, title in zip(axes, "abc", ("learning rates", "batch size", "discount"), strict=True):
+        rows = settings(part, results)
+        curves = curves_of(rows, results)
+        draw_curves(ax, curves, "reward", "setting")
+        for line, style in zip(ax.lines, ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1))), strict=False):
+            line.set(linestyle=style, linewidth=1.8)
+        ax.set(title=f"({part}) {title}", ylim=_range(curves["reward"]))
+        ax.label_outer()
+        ax.legend(title=_counted(rows), loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     return fig
 
 
-def figure_4(results: Path = RESULTS) -> Figure:
-    """Delay and share of dropped tasks against the number of tasks, for kinds A and B."""
-    rows = table("figure_4", results)
-    fig, axes = plt.subplots(2, 2, figsize=(8.5, 5.5), sharex=True, layout="constrained")
-    for line, metric in zip(axes, ("delay", "drop_rate"), strict=True):
+def figure_4(results: Path = RESULTS, metrics: Iterable[str] = ("delay", "drop_rate")) -> Figure:
+    """Delay and share of dropped tasks, or other metrics, against the number of tasks, for kinds A and B."""
+    rows, metrics = complete_seeds(table("figure_4", results)), list(metrics)
+    shape = {"figsize": (7.5, 2.7 * len(metrics) + 0.8), "squeeze": False}
+    fig, axes = plt.subplots(len(metrics), 2, sharex=True, sharey="row", layout="constrained", **shape)
+    for line, metric in zip(axes, metrics, strict=True):
         for ax, (kind, group) in zip(line, rows.groupby("kind"), strict=True):
             draw_sweep(ax, group, "tasks", metric)
-            ax.set(title=f"kind {kind}", xlabel="tasks a device in 100 slots")
-    return _legend(fig, axes[0, 0])
+            ax.set(xlabel="tasks of a device in 100 slots", title=f"kind {kind}" if ax in axes[0] else "")
+            ax.label_outer()
+    return _legend(fig, axes[0, 0], rows)
 
 
 def figure_5(results: Path = RESULTS) -> Figure:
     """Reward while learning, by method."""
-    fig, axes = _panels(1, 6.5, 4.0)
-    draw_curves(axes[0], curves_of(table("figure_5", results), results), "reward")
-    return _legend(fig, axes[0])
+    rows = table("figure_5", results)
+    fig, axes = _panels(1, 5.4, 4.0)
+    draw_curves(axes[0], curves_of(rows, results), "reward", window=1)
+    axes[0].set(title=_counted(rows))
+    axes[0].legend(ncols=2, loc="lower right")
+    return fig
 
 
 def figure_6(results: Path = RESULTS) -> Figure:
     """Energy, delay and drops while learning, by method; diamonds are the printed Table IV."""
-    fig, axes = _panels(3)
-    curves = curves_of(table("figure_6", results), results)
-    for ax, metric in zip(axes, ("energy", "delay", "drop_rate"), strict=True):
-        draw_curves(ax, curves, metric)
-        rows = printed(metric, results)
-        for method in curves["method"].unique():
-            ax.plot(curves["episode"].max() + 3, rows[method], "D", mfc="none", mec=COLOURS[method], clip_on=False)
-    axes[0].set_yscale("log")
-    return _legend(fig, axes[0])
+    rows = table("figure_6", results)
+    curves = curves_of(rows, results)
+    fig, axes = plt.subplots(2, 2, figsize=(7.5, 5.8), layout="constrained")
+    *panels, last = axes.flat
+    for ax, metric in zip(panels, ("energy", "delay", "drop_rate"), strict=True):
+        draw_curves(ax, curves, metric, window=1)
+        for method, value in printed(metric, results).items():
+            if method in set(curves["method"]):
+                ax.plot(curves["episode"].max() + 4, value, "D", mfc="none", mec=COLOURS[method], clip_on=False)
+        ax.set(**{"yscale": "log"} if metric == "energy" else {"ylim": (0, None)})
+    diamond = Line2D([], [], ls="none", marker="D", mfc="none", mec="0.3", label="printed in Table IV")
+    last.legend(handles=[*panels[0].get_legend_handles_labels()[0], diamond], loc="center", title=_counted(rows))
+    last.axis("off")
+    return fig
 
 
 def figure_7(results: Path = RESULTS) -> Figure:
@@ -163,38 +254,41 @@ def figure_7(results: Path = RESULTS) -> Figure:
     rows = table("figure_7", results)
     devices = read_table("devices.parquet", results).merge(rows[["run", "stage", "seed"]], on="run")
     devices["rank"] = devices.groupby("run")["clock"].rank(method="first").astype(int)
-    fig, axes = _panels(2, 3.8)
-    paper = {"early": 0.4257, "late": 0.7925}
-    for ax, stage in zip(axes, paper, strict=True):
+    paper = {"early": (0.4257, "after the first training episode"), "late": (0.7925, "after the whole training")}
+    fig, axes = plt.subplots(2, 1, figsize=(7, 5.6), sharex=True, sharey=True, layout="constrained")
+    for ax, (stage, (level, title)) in zip(axes, paper.items(), strict=True):
         group = devices[devices["stage"] == stage]
         found = intervals(group, "rank", "load").sort_index()
-        ax.bar(found.index, found["mean"], yerr=_errors(found), color=_PALETTE[0], ecolor="0.4")
-        ax.axhline(paper[stage], color="k", ls="--", label="printed mean")
+        ax.bar(found.index, found["mean"], yerr=_errors(found), color=_PALETTE[0], ecolor="0.4", capsize=1.5)
+        ax.axhline(level, color="k", ls="--", label="printed mean")
         ax.axhline(group["load"].mean(), color=_PALETTE[3], label="our mean")
-        ax.set(title=stage, xlabel="device, slowest first", ylabel=LABELS["load"], ylim=(0, 1))
-    return _legend(fig, axes[0])
+        ax.set(title=f"{stage}: {title}", ylabel=LABELS["load"], ylim=(0, 1))
+    axes[0].legend(title=_counted(rows), loc="upper right", ncols=2)
+    axes[1].set(xlabel="device, the one with the slowest clock first")
+    return fig
 
 
 def figure_8(results: Path = RESULTS, metric: str = "reward") -> Figure:
     """A metric against the number of devices, by method, on both scenarios."""
-    rows = table("figure_8", results)
-    fig, axes = _panels(2, 4.2, 4.0)
+    rows = complete_seeds(table("figure_8", results))
+    fig, axes = plt.subplots(1, 2, figsize=(7.5, 5), sharey=True, layout="constrained")
     for ax, (scenario, group) in zip(axes, rows.groupby("scenario"), strict=True):
         draw_sweep(ax, group, "devices", metric)
         ax.set(title=scenario, xlabel="devices M")
-    return _legend(fig, axes[0])
+        ax.label_outer()
+    return _legend(fig, axes[0], rows)
 
 
 def figure_9(results: Path = RESULTS, scenario: str = "fitted") -> Figure:
     """Energy, delay, load and drops against the capacity of the servers, by method, on one scenario."""
-    rows = table("figure_9", results)
+    rows = complete_seeds(table("figure_9", results))
     rows = rows[rows["scenario"] == scenario]
-    fig, axes = _panels(4, 2.9, 3.4)
-    for ax, metric in zip(axes, ("energy", "delay", "load", "drop_rate"), strict=True):
+    fig, axes = plt.subplots(2, 2, figsize=(7.5, 6.5), sharex=True, layout="constrained")
+    for ax, metric in zip(axes.flat, ("energy", "delay", "load", "drop_rate"), strict=True):
         draw_sweep(ax, rows, "capacity", metric)
-        ax.set(xlabel="server clocks, Table III = 1")
-    axes[0].set_yscale("log")
-    return _legend(fig, axes[0])
+        ax.set(xlabel="server clock, Table III = 1" if ax in axes[1] else "")
+    axes[0, 0].set(yscale="log", ylim=(rows["energy"].min() / 2.0, rows["energy"].max() * 2.0))
+    return _legend(fig, axes[0, 0], rows)
 
 
 def table_iv(results: Path = RESULTS, scenario: str = "fitted", methods: Iterable[str] = COLOURS) -> Figure:
@@ -202,36 +296,32 @@ def table_iv(results: Path = RESULTS, scenario: str = "fitted", methods: Iterabl
     rows = table("table_iv", results)
     rows = rows[(rows["scenario"] == scenario) & rows["method"].isin(list(methods))]
     names = [name for name in COLOURS if name in set(rows["method"])]
-    fig, axes = plt.subplots(1, 5, figsize=(12.5, 4.2), sharey=True, layout="constrained")
-    for ax, metric in zip(axes, ("delay", "energy", "drop_rate", "load", "reward"), strict=True):
+    fig, axes = plt.subplots(2, 3, figsize=(9, 1.6 + 0.42 * len(names)), sharey=True, layout="constrained")
+    *panels, last = axes.flat
+    for ax, metric in zip(panels, ("delay", "energy", "drop_rate", "load", "reward"), strict=True):
         found, paper = intervals(rows, "method", metric).loc[names], printed(metric, results)
-        errors = _errors(found)
-        for y, name in enumerate(names):
-            ax.errorbar(
-                found["mean"].iloc[y], y, xerr=errors[:, [y]], fmt=MARKERS[name], color=COLOURS[name], capsize=2
-            )
-            if name in paper:
-                ax.plot(paper[name], y, "D", mfc="none", mec="k")
-        ax.set(xlabel=LABELS[metric])
-    axes[0].set(yticks=range(len(names)), yticklabels=[NAMES.get(name, name) for name in names])
-    axes[0].invert_yaxis()
-    axes[1].set_xscale("log")
+        for y, (name, errors) in enumerate(zip(names, _errors(found).T, strict=True)):
+            style = {"fmt": MARKERS[name], "color": COLOURS[name], "capsize": 2}
+            ax.errorbar(found["mean"].iloc[y], y, xerr=errors[:, None], **style)
+            ax.plot(paper.get(name, np.nan), y, "D", mfc="none", mec="k")
+        ax.set(xlabel=LABELS[metric], yticks=range(len(names)), yticklabels=[NAMES.get(name, name) for name in names])
+    axes[0, 0].invert_yaxis()
+    axes[0, 1].set_xscale("log")
+    kinds = {"ours: mean and\n95 % interval": ("o", "0.3"), "printed in Table IV": ("D", "none")}
+    handles = [Line2D([], [], ls="none", marker=m, mfc=fill, mec="k", label=kind) for kind, (m, fill) in kinds.items()]
+    last.legend(handles=handles, loc="center", title=f"{scenario}, {_counted(rows)}")
+    last.axis("off")
     return fig
 
 
 def ablation(results: Path = RESULTS, metric: str = "reward") -> Figure:
-    """A metric of TOPPO without its parts, or with others in their place, on both scenarios; points are seeds."""
-    rows = table("ablation", results)
-    scenarios = list(rows["scenario"].unique())
-    fig, axes = plt.subplots(1, len(scenarios), figsize=(9, 3.6), sharey=True, layout="constrained", squeeze=False)
-    for ax, scenario in zip(axes[0], scenarios, strict=True):
-        group = rows[rows["scenario"] == scenario]
-        found = intervals(group, "variant", metric)
-        y = np.arange(len(found))
-        ax.errorbar(found["mean"], y, xerr=_errors(found), fmt="ko", capsize=3)
-        ax.plot(group[metric], group["variant"].map(dict(zip(found.index, y, strict=True))), "|", color="0.5")
-        ax.set(title=scenario, xlabel=LABELS[metric], yticks=y, yticklabels=found.index)
-    axes[0][0].invert_yaxis()
+    """A metric of TOPPO less one of its parts, or with another in its place, less TOPPO's own, on both scenarios."""
+    rows = relative_to(complete_seeds(table("ablation", results)), metric, variant="TOPPO")
+    fig, axes = plt.subplots(1, 2, figsize=(7.5, 3.6), sharey=True, layout="constrained")
+    for ax, (scenario, group) in zip(axes, rows[rows["variant"] != "TOPPO"].groupby("scenario"), strict=True):
+        draw_points(ax, group, "variant", metric)
+        ax.axvline(0.0, color="k", lw=1)
+        ax.set(title=f"{scenario}, {_counted(group)}", xlabel=f"{LABELS[metric]}\nless TOPPO's")
     return fig
 
 

@@ -110,4 +110,46 @@ def calibrate(jobs: Jobs = "1") -> None:
     print("wrote results/calibration.csv, calibration_tied.parquet, identifiability.csv, reward_agreement.csv")
 
 
-COMMANDS: tuple[Callable[..., None], ...] = (run, trial, status, verify, calibrate)
+def replay() -> None:
+    """Play kept policies and rules under the edge services that only the plain event simulation knows."""
+    import torch
+
+    from aiecof.replay import replay_edge_services
+    from aiecof.runner import write_table
+
+    torch.set_num_threads(1)
+    write_table("edge_services.csv", replay_edge_services())
+    print("wrote results/edge_services.csv")
+
+
+def claims(as_json: AsJson = False) -> None:
+    """Every claim of the paper with the verdict that the results come to."""
+    from aiecof.claims import claims as judge
+    from aiecof.claims import count
+
+    verdicts = judge()
+    if as_json:
+        print_json([verdict.row for verdict in verdicts])
+        return
+    rows = ([row["place"], row["statement"], row["verdict"]] for row in (verdict.row for verdict in verdicts))
+    print_table("Claims", ["Place", "Claim", "Verdict"], rows)
+    print_table("Verdicts", ["Verdict", "Claims"], count(verdicts).items())
+
+
+def figures(
+    out: Annotated[str, typer.Option(help="Folder for the drawings.")] = "_build/figures",
+    results: Annotated[str, typer.Option(help="Folder with the results.")] = "results",
+) -> None:
+    """Draw every figure whose results are there, as SVG; nothing is simulated or trained."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from aiecof.figures import draw_all
+
+    drawn = draw_all(Path(out), Path(results))
+    if not drawn:
+        raise InvalidInput("results", results, "a folder with results: `aiecof run` makes them")
+    print(f"drew {', '.join(drawn)} into {out}")
+
+
+COMMANDS: tuple[Callable[..., None], ...] = (run, trial, status, verify, calibrate, replay, claims, figures)
