@@ -290,14 +290,11 @@ def _value(problem: _Problem, prices: _Prices) -> tuple[float, _Prices]:
 def _episode_bound(scenario: Scenario, trace: Trace, b: int) -> float:
     """The best bound on the way of projected AdaGrad over the prices."""
     problem = _problem(scenario, trace, b)
-    after_all = np.arange(scenario.slots + scenario.tau_max_slots + 1.0)
-    loads = problem.devices.limit.mean(axis=(0, 2))
-    work, waits, share = (
-        np.zeros((scenario.servers, len(after_all))),
-        np.ones(scenario.servers),
-        np.ones(scenario.slots),
-    )
-    prices = _Prices(work, waits, np.tile(-loads[:, None, None], (1, scenario.devices, 2)), share)
+    slots, devices = scenario.slots, scenario.devices
+    index = np.arange(slots + scenario.tau_max_slots + 1.0)
+    work, waits, share = np.zeros((scenario.servers, len(index))), np.ones(scenario.servers), np.ones(slots)
+    usual = problem.devices.limit.mean(axis=(0, 2))
+    prices = _Prices(work, waits, np.tile(-usual[:, None, None], (1, devices, 2)), share)
     history = [np.zeros_like(price) for price in prices]
     best = -np.inf
     for _ in range(STEPS):
@@ -306,12 +303,12 @@ def _episode_bound(scenario: Scenario, trace: Trace, b: int) -> float:
         for price, slope, squares in zip(prices, slopes, history, strict=True):
             squares += slope**2
             price += RATE * slope / np.sqrt(np.maximum(squares, 1e-30))
-        rising = np.array([isotonic_regression(row).x for row in work + after_all])
-        np.clip(rising, after_all, len(after_all), out=work)
-        work -= after_all
+        rising = np.array([isotonic_regression(row).x for row in work + index])
+        np.clip(rising, index, len(index), out=work)
+        work -= index
         for part in (waits, share):
             np.clip(part, 0.0, 1.0, out=part)
-    return best / (scenario.slots * scenario.devices)
+    return best / (slots * devices)
 
 
 def lower_bound(scenario: Scenario, trace: Trace) -> np.ndarray:
@@ -334,9 +331,9 @@ def lower_bound(scenario: Scenario, trace: Trace) -> np.ndarray:
       together would make it late.
     - A server has one task at a time. Let R be the work on it that could have arrived and is not done. R falls by 1 a
       slot at most, so that a slot that begins with W adds W^2 / 2 to its integral, or W - 1/2 if W > 1. The integral
-      is also the sum of service x (wait + service / 2). So waits cost at least a convex function of the work that
-      arrives. Tasks pay a price for their work, and what the server earns less that cost is at most y^2 / 2, or
-      y - 1/2 if y > 1, at price y a slot, as long as prices fall by no more than 1 a slot.
+      is also the sum of service x (wait + service / 2). So waits, or any part of them, cost at least a convex
+      function of the work that arrives. Tasks pay a price y for their work, and what the server earns less that cost
+      is at most y^2 / 2 a slot, or y - 1/2 if y > 1, as long as prices fall by no more than 1 a slot.
     - A variance is the mean square less the squared mean. Devices pay the squares and a price for their loads, and
       each decision gets the squared mean at the loads, between 0 and the largest possible, that are best for it.
 

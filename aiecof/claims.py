@@ -93,8 +93,8 @@ STATEMENTS: dict[str, tuple[str, str]] = {
     "rate-high": ("Section V-B", "Too high a learning rate, 1e-2 against 1e-3, makes the training unsteady."),
     "rate-low": ("Section V-B", "Too low a learning rate, 1e-4 against 1e-3, makes the training slow."),
     "batch-best": ("Fig. 3(b)", "With a batch of 64 the reward is highest."),
-    "batch-large": ("Section V-B", "Larger batches make the training steadier: 1000 against 64."),
-    "batch-small": ("Section V-B", "Smaller batches learn faster: 64 against 1000."),
+    "batch-large": ("Section V-B", f"Larger batches make the training steadier: {BATCHES[-1]} against {BATCHES[0]}."),
+    "batch-small": ("Section V-B", f"Smaller batches learn faster: {BATCHES[0]} against {BATCHES[-1]}."),
     "gamma-0-fast": ("Fig. 3(c)", "With gamma at 0 the training converges sooner than at 0.9."),
     "gamma-0-low": ("Fig. 3(c)", "With gamma at 0 the reward ends lower than at 0.5, 0.9 or 0.99."),
     "gamma-best": ("Fig. 3(c)", "With gamma at 0.9 the reward is highest."),
@@ -160,7 +160,7 @@ ABOUT = 2.5
 """Points that "about" leaves open: rounding to the nearest five."""
 FAST, SLOW_CRITIC, *OTHER_RATES = ({"actor": actor, "critic": critic} for actor, critic in RATES)
 LOW, HIGH = {"actor": 1e-4, "critic": 1e-4}, {"actor": 1e-2, "critic": 1e-2}
-FEW, MANY = {"batch_size": 64}, {"batch_size": 1000}
+FEW, MANY = {"batch_size": BATCHES[0]}, {"batch_size": BATCHES[-1]}
 MYOPIC, FAR, FARTHEST = {"gamma": 0.0}, {"gamma": 0.9}, {"gamma": 0.99}
 
 _beats = partial(better, winners=(TOPPO,))

@@ -22,6 +22,7 @@ from aiecof.config import InvalidInput
 from aiecof.experiments import EVALUATION, EXPERIMENTS, TRAINING
 from aiecof.runner import RESULTS, read_table
 from aiecof.statistics import mean_interval
+from aiecof.verdicts import episodes_to_near_optimal, roughness
 
 _PALETTE = sns.color_palette("colorblind", 10)
 NAMES = {
@@ -46,6 +47,9 @@ LABELS = {
     "load": "load of a device [-]",
     "reward": "reward of an episode [-]",
     "cost": "objective (26) [-]",
+    "local_share": "share of local tasks [-]",
+    "soon": "episodes to near-optimal",
+    "rough": "roughness [reward]",
 }
 
 
@@ -65,7 +69,7 @@ def printed(metric: str, results: Path = RESULTS) -> pd.Series:
 
 def curves_of(rows: pd.DataFrame, results: Path = RESULTS) -> pd.DataFrame:
     """Every training episode of the trials in a table, with the table's labels."""
-    labels = rows[[name for name in rows if name not in (*LABELS, "local_share", "wall_time")]]
+    labels = rows[[name for name in rows if name not in (*LABELS, "wall_time")]]
     return labels.merge(read_table("curves.parquet", results), on="run")
 
 
@@ -84,16 +88,22 @@ def relative_to(rows: pd.DataFrame, metric: str, **reference: str) -> pd.DataFra
 
 
 def said(values: ArrayLike, form: str = "+.3g") -> str:
-    """Mean over seeds and its 95 % interval in words; one seed has none, and it says so."""
-    mean, low, high = (format(value, form) for value in mean_interval(values))
-    return f"{mean} [{low}, {high}]" if np.size(values) > 1 else f"{mean} (one seed: no interval)"
+    """Mean over seeds and its 95 % interval in words; seeds that do not differ give none, and it says so."""
+    mean, low, high = mean_interval(values)
+    shown = f"{mean:{form}}"
+    return f"{shown} [{low:{form}}, {high:{form}}]" if low < high else f"{shown} ({_alike(values)})"
 
 
 def holds(differences: ArrayLike) -> str:
-    """Whether paired differences are positive: "yes", "no", "open" if the interval covers 0, or "equal"."""
+    """Whether paired differences are positive: "yes", "no", "open" if the 95 % interval covers 0, or "equal"."""
     mean, low, high = mean_interval(differences)
-    answer = "yes" if low > 0.0 else "no" if high < 0.0 else "open" if high > low else "equal"
-    return answer if np.size(differences) > 1 else f"{answer}, on one seed"
+    if low < high:
+        return "yes" if low > 0.0 else "no" if high < 0.0 else "open"
+    return f"{'yes' if mean > 0.0 else 'no' if mean < 0.0 else 'equal'} ({_alike(differences)})"
+
+
+def _alike(values: ArrayLike) -> str:
+    return "one seed" if np.size(values) == 1 else f"alike on {np.size(values)} seeds"
 
 
 def provenance(*names: str, results: Path = RESULTS) -> str:
@@ -107,6 +117,21 @@ def provenance(*names: str, results: Path = RESULTS) -> str:
         parts.append(f"`{name}`: {seeds} of {experiment.seeds} declared seeds, {per_seed} cells each, ")
         parts[-1] += f"{len(whole)} trials, {whole['wall_time'].sum() / 3600:.1f} hours of computing"
     return f"{'; '.join(parts)}. Trained for {TRAINING} episodes, judged on {EVALUATION} held-out ones a seed."
+
+
+def measured(rows: pd.DataFrame, results: Path = RESULTS) -> pd.DataFrame:
+    """The rows with two measures of each training curve, as in `aiecof.verdicts`: `soon`, `rough`; less is better.
+
+    The first is NaN where Table IV has no Random on the same network.
+    """
+    random = table("table_iv", results).query("method == 'random'").set_index(["scenario", "seed"])["reward"]
+    curves = curves_of(rows, results).sort_values("episode").groupby(["scenario", "seed", "run"])["reward"]
+    found = {}
+    for (*network, run), curve in curves:
+        above = curve.to_numpy(float) - random.get(tuple(network), np.nan)
+        soon = episodes_to_near_optimal(above) if np.isfinite(above).all() else np.nan
+        found[run] = {"soon": soon, "rough": roughness(curve.to_numpy(float))}
+    return rows.join(pd.DataFrame(found).T, on="run")
 
 
 def intervals(rows: pd.DataFrame, by: str, metric: str) -> pd.DataFrame:

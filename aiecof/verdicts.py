@@ -146,9 +146,8 @@ def _table(read: Read, name: str) -> pd.DataFrame:
 
 def _rows(read: Read, table: str, scenario: str, where: Where) -> pd.DataFrame:
     rows = _table(read, table)
-    for name, value in ({"scenario": scenario} | where).items():
-        rows = rows[rows[name] == value]
-    return rows
+    wanted = {"scenario": scenario} | where
+    return rows[np.all([rows[name] == value for name, value in wanted.items()], axis=0)]
 
 
 def _values(read: Read, table: str, scenario: str, where: Where, metric: str) -> pd.Series:

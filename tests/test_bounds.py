@@ -111,7 +111,7 @@ def test_a_task_alone_costs_what_its_better_place_costs(place):
     "changes, loss",
     [
         ({"devices": 3, "servers": 2, "slots": 5}, 1e-6),
-        ({"devices": 3, "servers": 2, "slots": 5, "device_rounding": "none"}, 2e-3),
+        ({"devices": 3, "servers": 2, "slots": 5, "device_rounding": "none"}, 5e-3),
         ({"devices": 1, "servers": 3, "slots": 8, "device_frequency": (1e9, 2e9), "channel_queue": "none"}, 1e-2),
     ],
     ids=["variance", "services in parts of slots", "offloading"],
