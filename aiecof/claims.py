@@ -92,7 +92,7 @@ STATEMENTS: dict[str, tuple[str, str]] = {
     "critic-rate": ("Fig. 3(a)", "With 1e-3 for the actor, a critic at 1e-3 learns faster than one at 1e-4."),
     "rate-high": ("Section V-B", "Too high a learning rate, 1e-2 against 1e-3, makes the training unsteady."),
     "rate-low": ("Section V-B", "Too low a learning rate, 1e-4 against 1e-3, makes the training slow."),
-    "batch-best": ("Fig. 3(b)", "With a batch of 64 the reward is highest."),
+    "batch-best": ("Fig. 3(b)", f"With a batch of 64 (here {BATCHES[0]}) the reward is highest."),
     "batch-large": ("Section V-B", f"Larger batches make the training steadier: {BATCHES[-1]} against {BATCHES[0]}."),
     "batch-small": ("Section V-B", f"Smaller batches learn faster: {BATCHES[0]} against {BATCHES[-1]}."),
     "gamma-0-fast": ("Fig. 3(c)", "With gamma at 0 the training converges sooner than at 0.9."),

@@ -66,7 +66,7 @@ def test_the_optimum_knows_only_tasks_there_are():
 # --- no policy beats the bound -----------------------------------------------------------------------------------
 
 
-@settings(repeatable, max_examples=120)
+@settings(repeatable, max_examples=100)
 @given(st.data())
 def test_no_sequence_of_actions_beats_the_bound(data):
     """Any readings: queues, roundings, drops and what they cost."""

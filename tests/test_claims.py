@@ -15,7 +15,7 @@ from aiecof import verdicts
 from aiecof.calibration import PRINTED
 from aiecof.claims import CLAIMS, PERCENTAGES, STATEMENTS, TESTS, claims, count, decide
 from aiecof.config import load_scenario
-from aiecof.experiments import EXPERIMENTS, LEARNED
+from aiecof.experiments import BATCHES, EXPERIMENTS, LEARNED
 from aiecof.limits import least_energy, most_load, printed_limits
 from aiecof.policies import COORDINATED, POLICIES, evaluate, make_policy
 from aiecof.runner import METRICS
@@ -422,10 +422,14 @@ def test_hyperparameters_and_parts(gain, slow, rough, verdict):
     """Everything as claimed, and everything the other way round; where nothing is said, 206, 5 and 0.1."""
     better, slower = {"reward": 206 + gain}, {"speed": slow}
     rougher, steadier = {"noise": rough}, {"noise": 0.01 / rough}
-    changes = [bent({"actor": 1e-3}, **better), bent({"batch_size": 64}, **better), bent({"gamma": 0.9}, **better)]
+    changes = [
+        bent({"actor": 1e-3}, **better),
+        bent({"batch_size": BATCHES[0]}, **better),
+        bent({"gamma": 0.9}, **better),
+    ]
     changes += [bent({"actor": 1e-3, "critic": 1e-4}, **slower), bent({"actor": 1e-4, "critic": 1e-4}, **slower)]
     changes += [bent({"actor": 1e-3, "critic": 1e-3}, **steadier), bent({"actor": 1e-2}, **rougher)]
-    changes += [bent({"batch_size": 1000}, **steadier, **slower)]
+    changes += [bent({"batch_size": BATCHES[-1]}, **steadier, **slower)]
     changes += [bent({"gamma": 0.0}, reward=206 - gain, speed=40 / slow), bent({"gamma": 0.99}, **slower)]
     changes += [bent({"variant": name}, **rougher) for name in ("neither", "no clipping")]
     changes += [
