@@ -342,8 +342,9 @@ def table_iv(results: Path = RESULTS, scenario: str = "fitted", methods: Iterabl
 def ablation(results: Path = RESULTS, metric: str = "reward") -> Figure:
     """A metric of TOPPO less one of its parts, or with another in its place, less TOPPO's own, on both scenarios."""
     rows = relative_to(complete_seeds(table("ablation", results)), metric, variant="TOPPO")
-    fig, axes = plt.subplots(1, 2, figsize=(7.5, 3.6), sharey=True, layout="constrained")
-    for ax, (scenario, group) in zip(axes, rows[rows["variant"] != "TOPPO"].groupby("scenario"), strict=True):
+    groups = rows[rows["variant"] != "TOPPO"].groupby("scenario")
+    fig, axes = plt.subplots(1, groups.ngroups, figsize=(7.5, 3.6), sharey=True, layout="constrained", squeeze=False)
+    for ax, (scenario, group) in zip(axes[0], groups, strict=True):
         draw_points(ax, group, "variant", metric)
         ax.axvline(0.0, color="k", lw=1)
         ax.set(title=f"{scenario}, {_counted(group)}", xlabel=f"{LABELS[metric]}\nless TOPPO's")
