@@ -84,7 +84,8 @@ def relative_to(rows: pd.DataFrame, metric: str, **reference: str) -> pd.DataFra
     keys = [name for name in ("scenario", "seed", "kind", "tasks", "devices", "capacity") if name in rows]
     [(label, value)] = reference.items()
     base = rows[rows[label] == value].set_index(keys)[metric]
-    return rows.assign(**{metric: rows[metric].to_numpy() - base.loc[pd.MultiIndex.from_frame(rows[keys])].to_numpy()})
+    base = base.reindex(pd.MultiIndex.from_frame(rows[keys])).to_numpy()
+    return rows.assign(**{metric: rows[metric].to_numpy() - base})
 
 
 def said(values: ArrayLike, form: str = "+.3g") -> str:
@@ -99,11 +100,12 @@ def holds(differences: ArrayLike) -> str:
     mean, low, high = mean_interval(differences)
     if low < high:
         return "yes" if low > 0.0 else "no" if high < 0.0 else "open"
-    return f"{'yes' if mean > 0.0 else 'no' if mean < 0.0 else 'equal'} ({_alike(differences)})"
+    answer = "yes" if mean > 0.0 else "no" if mean < 0.0 else "equal" if mean == 0.0 else "open"
+    return f"{answer} ({_alike(differences)})"
 
 
 def _alike(values: ArrayLike) -> str:
-    return "one seed" if np.size(values) == 1 else f"alike on {np.size(values)} seeds"
+    return {0: "no results", 1: "one seed"}.get(np.size(values), f"alike on {np.size(values)} seeds")
 
 
 def provenance(*names: str, results: Path = RESULTS) -> str:

@@ -6,7 +6,7 @@ A verdict is the first of these that applies:
    beyond what its rounding leaves open.
 2. `IMPOSSIBLE`: the claim states a level of TOPPO's energy or load in Table IV, or compares that energy with a rule's,
    and under Table III no policy gets there that drops no more tasks than Table IV says (`aiecof.limits`).
-3. `NO_RESULTS`: a needed file or row is missing, or there are fewer than two seeds.
+3. `NO_RESULTS`: a needed file or row is missing, or there are fewer than `FEWEST` seeds.
 4. `NOT_REPRODUCED`: on `MAIN` the direction does not hold, or a claimed level is not met. A direction holds if the 95 %
    interval of the paired difference over seeds lies on the claimed side of 0, in every comparison the claim makes.
 5. `MATCHED`: the direction holds for TOPPO, but so it does without learning: on a device's own observation or less
@@ -42,6 +42,8 @@ VERDICTS = (REPRODUCED, DIRECTION, NOT_REPRODUCED, MATCHED, IMPOSSIBLE, INCONSIS
 MAIN, SECOND = "fitted", "balanced"
 FOLLOWS, SIZE, CHANGE = 0.1, 0.25, 10.0
 """Points between two percentages; share of a printed size; percent of a level that count as no change."""
+FEWEST = 3
+"""Seeds; with two, an interval is so wide that what is undecided would pass for refuted."""
 FINAL, SMOOTH, NEAR, EARLY = 20, 5, 0.95, 40
 """Episodes of the final level, of a moving mean; share of the gain that is near-optimal; episodes that are early."""
 
@@ -172,8 +174,8 @@ def _curve_values(read: Read, scenario: str, runs: pd.Series, measure: Callable[
 
 def _sample(read: Read, table: str, scenario: str, where: Where, metric: str) -> np.ndarray:
     values = _values(read, table, scenario, where, metric)
-    if len(values) < 2:
-        raise NoResults(f"{scenario}, {_named(where)}: fewer than 2 seeds in results/{table}")
+    if len(values) < FEWEST:
+        raise NoResults(f"{scenario}, {_named(where)}: fewer than {FEWEST} seeds in results/{table}")
     return values.to_numpy()
 
 
@@ -183,9 +185,9 @@ def _compared(
     """`Comparison` of two selections of rows; without a sign, the first is claimed to be better."""
     pair = [_values(read, table, scenario, where, metric) for where in (first, second)]
     one, other = pair[0].align(pair[1], join="inner")
-    if len(one) < 2:
+    if len(one) < FEWEST:
         raise NoResults(
-            f"{scenario}, {_named(first)} and {_named(second)}: fewer than 2 common seeds in results/{table}"
+            f"{scenario}, {_named(first)} and {_named(second)}: fewer than {FEWEST} common seeds in results/{table}"
         )
     label = f"{metric} of {_named(first)} and {_named(second)}"
     return Comparison(label, sign or (1.0 if metric in HIGHER_IS_BETTER else -1.0), one.to_numpy(), other.to_numpy())
