@@ -2,34 +2,39 @@
 #   snakemake --cores 16                                  on one machine
 #   snakemake --executor slurm --jobs 200                 on a cluster (pip install snakemake-executor-plugin-slurm)
 #   snakemake --cores 16 --config experiments=table_iv    some of them, separated by commas
+#   snakemake --cores 16 --config folder=DIR              with the trials in another folder than runs/
 #
 # Each trial is a job. The runner knows a trial by the hash of its content, so a rule that runs again without need
 # reads what is there and costs nothing.
+import sys
+
 from aiecof.experiments import EXPERIMENTS
 from aiecof.runner import RUNS, trials_of
 
 CHOSEN = str(config.get("experiments", ",".join(EXPERIMENTS))).split(",")
-TRIALS = trials_of(CHOSEN, config.get("profile", "full"))
+PROFILE = config.get("profile", "full")
+FOLDER = config.get("folder", RUNS)
+TRIALS = trials_of(CHOSEN, PROFILE)
 
 
 rule all:
     input:
-        [f"{RUNS}/{trial}/result.json" for trial in TRIALS],
+        [f"{FOLDER}/{trial}/result.json" for trial in TRIALS],
     params:
-        names=" ".join(CHOSEN),
-        profile=config.get("profile", "full"),
+        command=[sys.executable, "-m", "aiecof", "run", *CHOSEN, "--profile", PROFILE, "--folder", str(FOLDER)],
     shell:
-        "aiecof run {params.names} --profile {params.profile}"
+        "{params.command:q}"
 
 
 rule trial:
     output:
-        f"{RUNS}/{{trial}}/result.json",
+        f"{FOLDER}/{{trial}}/result.json",
     threads: 1
     resources:
         mem_mb=2000,
         runtime=30,
     params:
-        profile=config.get("profile", "full"),
+        options=["--profile", PROFILE, "--folder", str(FOLDER)],
+        python=sys.executable,
     shell:
-        "OMP_NUM_THREADS=1 aiecof trial {wildcards.trial} --profile {params.profile}"
+        "OMP_NUM_THREADS=1 {params.python:q} -m aiecof trial {wildcards.trial} {params.options:q}"

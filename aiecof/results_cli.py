@@ -26,8 +26,6 @@ def run(
     results: Annotated[str | None, typer.Option(help="Where tables go; by default results/, or runs/quick.")] = None,
 ) -> None:
     """Compute what is missing of some experiments; what is there, here or in results/, is not computed again."""
-    import torch
-
     from aiecof import runner
     from aiecof.experiments import EXPERIMENTS
 
@@ -35,7 +33,6 @@ def run(
     place = Path(folder) if folder else runner.RUNS
     tables = Path(results) if results else runner.RESULTS if profile == "full" else place / "quick"
     first = None if seeds is None else whole("seeds", seeds, 1)
-    torch.set_num_threads(1)
     with progress_bar("Trials") as update:
         failures = runner.run(names, profile, whole("jobs", jobs, 1), first, place, tables, update)
     print(f"tables are in {tables.name}/")
@@ -51,13 +48,10 @@ def trial(
     folder: Folder = None,
 ) -> None:
     """Compute one trial: what a job of a cluster calls."""
-    import torch
-
     from aiecof import runner
     from aiecof.experiments import EXPERIMENTS
 
     trials = runner.trials_of(EXPERIMENTS, profile)
-    torch.set_num_threads(1)
     runner.run_trial(trials[check_choice("trial", fingerprint, tuple(trials))], Path(folder) if folder else runner.RUNS)
 
 
@@ -79,11 +73,8 @@ def verify(
     seed: Annotated[str, typer.Option(metavar="INTEGER", help="Seed of their choice.")] = "0",
 ) -> None:
     """Compute some random trials of results/ again and compare; exit code 1 if one comes out otherwise."""
-    import torch
-
     from aiecof import runner
 
-    torch.set_num_threads(1)
     edited = runner.edited()
     if edited:
         raise InvalidInput("results", ", ".join(edited), "files as `aiecof run` wrote them")

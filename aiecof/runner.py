@@ -17,6 +17,7 @@ import io
 import json
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch as th
 from joblib import Parallel, delayed
 
 from aiecof.config import InvalidInput, check_choice, check_integer, load_scenario
@@ -39,6 +41,15 @@ TABLES = {"runs.csv": "run actions", "curves.parquet": "run episode", "devices.p
 """File in `results/` -> columns that tell its rows apart."""
 
 
+def _make(name: str, path: Path) -> Path:
+    """The folder at a path; `InvalidInput` for the field `name` if there can be none."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidInput(name, str(path), f"a folder that can be written ({error.strerror})") from None
+    return path
+
+
 def _judge(trial: Trial, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Means by kind of action, and the rest of the result."""
     scenario = trial.scenario
@@ -51,7 +62,8 @@ def _judge(trial: Trial, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if trial.learned:
         run = train(trial.method, scenario, trial.episodes, trial.seed, folder, **trial.changes)
         played = {kind: run.evaluate(trial.evaluation, greedy=kind == "greedy") for kind in ("sampled", "greedy")}
-        rest = {"curve": run.curve.to_dict("list"), "wall_time": run.description["wall_time"]}
+        # A kill right after the last checkpoint leaves no time: then it is not known.
+        rest = {"curve": run.curve.to_dict("list"), "wall_time": run.description.get("wall_time", np.nan)}
         run.export(folder / "policy.safetensors")
         counted = played[run.method.counts]
     else:
@@ -66,11 +78,11 @@ def _judge(trial: Trial, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def run_trial(trial: Trial, folder: Path) -> dict[str, Any]:
     """Compute a trial in its folder, or read what is there."""
-    place = folder / trial.fingerprint
+    place = _make("folder", folder / trial.fingerprint)
     done = place / "result.json"
     if done.exists():
         return json.loads(done.read_text(encoding="utf-8"))
-    place.mkdir(parents=True, exist_ok=True)
+    th.set_num_threads(1)  # several are slower here, and their number would change the last bits
     begun = time.perf_counter()
     judged, rest = _judge(trial, place)
     result = {
@@ -95,6 +107,8 @@ def _attempt(trial: Trial, folder: Path) -> str | None:
     try:
         run_trial(trial, folder)
     except Exception as error:  # whatever it is, it is reported
+        if (folder / trial.fingerprint / "result.json").exists():
+            return None  # another process worked on it too, and was quicker
         return f"{trial.method} on {trial.scenario.name}, seed {trial.seed} ({trial.fingerprint}): {error!r}"
     return None
 
@@ -124,17 +138,20 @@ def read_table(name: str, results: Path = RESULTS) -> pd.DataFrame:
     path = results / name
     if not path.exists():
         return pd.DataFrame()
-    return pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+    return pd.read_csv(path, dtype={"run": str}) if path.suffix == ".csv" else pd.read_parquet(path)
 
 
 def write_result(name: str, content: bytes, results: Path = RESULTS) -> None:
-    """Write a file of `results/` and its digest into the manifest."""
-    (results / name).parent.mkdir(parents=True, exist_ok=True)
-    write_whole(results / name, content)
+    """Write a file of `results/` and its digest into the manifest.
+
+    The digest goes first: after a kill between the two the file is the old one, which the next `collect` replaces.
+    """
+    _make("results", (results / name).parent)
     path = results / "manifest.json"
     manifest = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     manifest[name] = hashlib.sha256(content).hexdigest()
     write_whole(path, (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode())
+    write_whole(results / name, content)
 
 
 def write_table(name: str, table: pd.DataFrame, results: Path = RESULTS) -> None:
@@ -171,17 +188,28 @@ def _experiment(name: str) -> Experiment:
     return EXPERIMENTS[check_choice("experiment", name, tuple(EXPERIMENTS))]
 
 
+def _gathered(trials: dict[str, Trial], results: Path) -> set[str]:
+    """Fingerprints of the trials with rows in every table that they belong to: a kill may leave them in some."""
+    runs, curves, devices = (set(read_table(name, results).get("run", [])) for name in TABLES)
+    return {
+        run
+        for run, trial in trials.items()
+        if run in runs and (run in curves or not trial.learned) and (run in devices or trial.method == BOUND)
+    }
+
+
 def collect(profile: str = "full", folder: Path = RUNS, results: Path = RESULTS) -> None:
     """Gather finished trials into `results/`: rows of trials that no experiment declares any more are left out."""
     declared = trials_of(EXPERIMENTS, profile)
     tables = {name: read_table(name, results) for name in TABLES}
-    known = set(tables["runs.csv"].get("run", []))
+    known = _gathered(declared, results)
     fresh = [folder / run / "result.json" for run in declared if run not in known]
     parts = [_tables(json.loads(path.read_text(encoding="utf-8"))) for path in fresh if path.exists()]
     for name, keys in TABLES.items():
         table = pd.concat([tables[name], *(part[name] for part in parts if name in part)])
         if len(table):
-            table = table[table["run"].isin(list(declared))].sort_values(keys.split(), kind="stable")
+            table = table[table["run"].isin(list(declared))].drop_duplicates(keys.split(), keep="last")
+            table = table.sort_values(keys.split(), kind="stable")
             if not tables[name].equals(table.reset_index(drop=True)):
                 write_table(name, table, results)
     for scenario, method in KEPT:
@@ -194,7 +222,7 @@ def collect(profile: str = "full", folder: Path = RUNS, results: Path = RESULTS)
         for name, experiment in EXPERIMENTS.items():
             rows = [labels | {"run": trial.fingerprint} for labels, trial in experiment.trials(profile)]
             table = pd.DataFrame(rows).join(counted, on="run", how="inner")
-            if len(table):
+            if len(table) or (results / f"{name}.csv").exists():
                 write_table(f"{name}.csv", table, results)
 
 
@@ -227,7 +255,8 @@ def run(
     if seeds is not None:
         check_integer("seeds", seeds, 1)
         trials = {run: trial for run, trial in trials.items() if trial.seed < seeds}
-    known = set(read_table("runs.csv", results).get("run", []))
+    _make("folder", folder)
+    known = _gathered(trials, _make("results", results))
     missing = [trial for run, trial in trials.items() if run not in known]
     progress(len(trials) - len(missing), len(trials))
     failures = []
@@ -263,33 +292,46 @@ def stale(results: Path = RESULTS) -> list[str]:
     ]
 
 
+def _largest_gap(before: pd.DataFrame, after: pd.DataFrame) -> float:
+    """Largest relative difference of two tables; infinite where only one has a number."""
+    gaps = (after - before).abs() / np.maximum(after.abs(), before.abs())
+    equal = (after == before) | (after.isna() & before.isna())
+    return float(gaps.fillna(np.inf).mask(equal, 0.0).max(axis=None))
+
+
+def _within(before: pd.DataFrame, others: pd.DataFrame) -> bool:
+    """Whether every metric lies within the others' range of the same kind of action, widened by its own width."""
+    kinds = others.groupby(level=0)
+    low, high = (table.reindex(before.index) for table in (kinds.min(), kinds.max()))
+    inside = (before >= low - (high - low)) & (before <= high + (high - low))
+    return bool((inside | (before.isna() & low.isna())).all(axis=None))
+
+
 def verify(sample: int, seed: int = 0, results: Path = RESULTS) -> pd.DataFrame:
     """Compute some random trials again and compare: one row a trial, with the largest relative difference.
 
-    Rules and bounds have to come out alike. A training may differ on another processor in its last bits, which grow;
-    then its reward has to lie within the range of the other seeds' rewards, widened by its own width.
+    Compared are a trial's metrics in `runs.csv`, for every kind of action, and in the experiments' tables. Rules and
+    bounds have to come out alike. A training may differ on another processor in its last bits, which grow; then what
+    is recorded has to lie within the range of the same training with other seeds, widened by its own width.
     """
     check_integer("sample", sample, 1)
     runs = read_table("runs.csv", results)
-    counted = runs[runs["counts"]].set_index("run") if len(runs) else runs
-    declared = {run: trial for run, trial in trials_of(EXPERIMENTS, "full").items() if run in counted.index}
+    found = set(runs.get("run", []))
+    declared = {run: trial for run, trial in trials_of(EXPERIMENTS, "full").items() if run in found}
     if not declared:
         raise InvalidInput("results", str(results), "a folder with results of declared experiments")
-    rng = np.random.default_rng(seed)
-    chosen = rng.choice(list(declared), min(sample, len(declared)), replace=False)
+    recorded = pd.concat([runs, *(read_table(f"{name}.csv", results) for name in EXPERIMENTS)])
     rows = []
-    for name in chosen:
-        trial, before = declared[name], counted.loc[name]
+    for name in np.random.default_rng(seed).choice(list(declared), min(sample, len(declared)), replace=False):
+        trial = declared[name]
         with TemporaryDirectory() as folder:
             result = run_trial(trial, Path(folder))
-        after = result["actions"][result["counts"]]
-        gaps = [abs(after[key] / before[key] - 1.0) for key in after if before[key]]
-        alike = max(gaps, default=0.0) < 1e-6
-        if not alike and trial.learned:
-            others = counted[(counted["method"] == trial.method) & (counted["scenario"] == before["scenario"])][
-                "reward"
-            ]
-            width = others.max() - others.min()
-            alike = others.min() - width <= after["reward"] <= others.max() + width
-        rows.append({"run": name, "method": trial.method, "seed": trial.seed, "difference": max(gaps), "passed": alike})
+        before = recorded[recorded["run"] == name].fillna({"actions": result["counts"]})
+        before = before.set_index("actions")[list(METRICS)]
+        after = pd.DataFrame(result["actions"]).T.reindex(columns=METRICS)
+        gap = _largest_gap(before, after.reindex(before.index))
+        peers = [run for run, other in declared.items() if run != name and replace(other, seed=trial.seed) == trial]
+        others = runs[runs["run"].isin(peers)].set_index("actions")[list(METRICS)]
+        alike = gap < 1e-6 or (trial.learned and _within(before, pd.concat([others, after])))
+        rows.append({"run": name, "method": trial.method, "seed": trial.seed, "difference": gap, "passed": alike})
     return pd.DataFrame(rows)
