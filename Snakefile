@@ -5,7 +5,7 @@
 #   snakemake --cores 16 --config folder=DIR              with the trials in another folder than runs/
 #
 # Each trial is a job. The runner knows a trial by the hash of its content, so a rule that runs again without need
-# reads what is there and costs nothing.
+# reads what is there and costs nothing; `update` keeps Snakemake from deleting it first.
 import sys
 
 from aiecof.experiments import EXPERIMENTS
@@ -28,7 +28,7 @@ rule all:
 
 rule trial:
     output:
-        f"{FOLDER}/{{trial}}/result.json",
+        update(f"{FOLDER}/{{trial}}/result.json"),
     threads: 1
     resources:
         mem_mb=2000,

@@ -82,7 +82,7 @@ def run_trial(trial: Trial, folder: Path) -> dict[str, Any]:
     done = place / "result.json"
     if done.exists():
         return json.loads(done.read_text(encoding="utf-8"))
-    th.set_num_threads(1)  # several are slower here, and their number would change the last bits
+    th.set_num_threads(1)  # here, because worker processes have a number of their own; several only slow it down
     begun = time.perf_counter()
     judged, rest = _judge(trial, place)
     result = {

@@ -1,5 +1,6 @@
 """The declared experiments: what they share, what tells their trials apart, and that each can be computed."""
 
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -31,6 +32,7 @@ from aiecof.policies import POLICIES, make_policy
 from aiecof.simulator import Simulator
 from aiecof.workload import draw_trace
 
+ROOT = Path(__file__).resolve().parent.parent
 SMALL = load_scenario("balanced", devices=4, servers=2, slots=10)
 TRIAL = Trial("a2c", SMALL, 0, 5)
 CELLS = [entry for experiment in EXPERIMENTS.values() for entry in experiment.cells]
@@ -278,3 +280,23 @@ def test_the_quick_profile_is_short_and_never_taken_for_the_full_one(name):
 def test_an_unknown_profile_is_refused():
     with pytest.raises(InvalidInput, match="profile: got 'fast', allowed: one of full, quick"):
         next(EXPERIMENTS["table_iv"].trials("fast"))
+
+
+@pytest.mark.slow
+def test_the_snakefile_has_a_job_for_every_trial_that_is_missing(tmp_path):
+    """Listed without running it, in a folder where one trial is done."""
+    trials = {trial.fingerprint for _, trial in EXPERIMENTS["figure_3c"].trials("quick")}
+    done, folder = min(trials), tmp_path / "my runs"
+    (folder / done).mkdir(parents=True)
+    (folder / done / "result.json").write_text("{}")
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--cores", "1", "--snakefile", str(ROOT / "Snakefile")]
+    command += ["--directory", str(tmp_path)]
+    command += ["--config", "experiments=figure_3c", "profile=quick", f"folder={folder}"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True)
+    jobs = re.findall(r"^(\w+) +(\d+)$", listed.stdout, flags=re.MULTILINE)
+    assert dict(jobs) == {"trial": "3", "all": "1", "total": "4"}
+    outputs = re.findall(
+        rf"output: {re.escape(str(folder))}/(\w+)/result.json( \(update\))?$", listed.stdout, re.MULTILINE
+    )
+    assert dict(outputs) == dict.fromkeys(trials - {done}, " (update)")
+    assert [path.name for path in folder.iterdir()] == [done]

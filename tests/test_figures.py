@@ -1,0 +1,60 @@
+"""Figures from results: what is compared, in which words, and that every figure can be drawn."""
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+
+from aiecof import figures
+from aiecof.config import InvalidInput
+from aiecof.figures import FIGURES, complete_seeds, draw_all, holds, intervals, relative_to, said
+
+matplotlib.use("svg")
+
+
+def test_intervals_over_seeds_are_students():
+    rows = pd.DataFrame({"method": ["a"] * 4 + ["b"] * 4, "reward": [1.0, 2.0, 4.0, 5.0, 7.0, 7.5, 8.0, 9.0]})
+    found = intervals(rows, "method", "reward")
+    for name, group in rows.groupby("method"):
+        low, high = scipy.stats.ttest_1samp(group["reward"], 0).confidence_interval()
+        assert found.loc[name].tolist() == pytest.approx([group["reward"].mean(), low, high, 4])
+
+
+def test_seeds_with_missing_rows_are_left_out():
+    rows = pd.DataFrame({"seed": [0, 0, 1, 1, 2], "method": list("ababa")})
+    assert complete_seeds(rows)["seed"].tolist() == [0, 0, 1, 1]
+
+
+def test_differences_are_taken_on_the_same_network():
+    rows = pd.DataFrame(
+        {"seed": [0, 1, 0, 1, 2], "variant": ["TOPPO", "TOPPO", "x", "x", "x"], "reward": [1, 10, 3, 11, 5]}
+    )
+    found = relative_to(rows.assign(scenario="fitted"), "reward", variant="TOPPO")
+    np.testing.assert_array_equal(found["reward"], [0, 0, 2, 1, np.nan])
+
+
+@pytest.mark.parametrize(
+    ("differences", "answer"),
+    [([1.0, 1.1, 0.9], "yes"), ([-1.0, -1.1, -0.9], "no"), ([-1.0, 1.0, 0.2], "open"), ([2.0], "yes (one seed)")],
+)
+def test_what_holds(differences, answer):
+    assert holds(differences) == answer
+
+
+def test_one_seed_is_not_sold_as_certainty():
+    assert said([3.0], ".1f") == "3.0 (one seed)"
+    assert said([3.0, 3.0], ".1f") == "3.0 (alike on 2 seeds)"
+    assert said([2.0, 3.0, 4.0], ".1f") == "3.0 [0.5, 5.5]"
+
+
+def test_every_figure_is_drawn_from_the_committed_results(tmp_path):
+    assert draw_all(tmp_path) == list(FIGURES)
+    for name in FIGURES:
+        assert (tmp_path / f"{name}.svg").stat().st_size > 10_000
+
+
+def test_missing_results_are_named(tmp_path):
+    assert draw_all(tmp_path / "figures", tmp_path) == []
+    with pytest.raises(InvalidInput, match="figure_8"):
+        figures.figure_8(tmp_path)
