@@ -38,7 +38,7 @@ NAMES = {
 }
 """Method -> its name in Table IV."""
 _ORDER = [*NAMES, "always-local", "greedy", "frugal", "threshold-power-of-two"]
-COLOURS = dict(zip(_ORDER, [*_PALETTE[:7], "0.6", "0.45", "k", *_PALETTE[7:]], strict=True))
+COLOURS = dict(zip(_ORDER, [*_PALETTE[:7], "0.6", "0.45", "k", "#5b3a8c", "#a3123a", _PALETTE[9]], strict=True))
 MARKERS = dict(zip(_ORDER, "osv^<>Dx+*pPX", strict=True))
 LABELS = {
     "delay": "delay of a task [s]",
