@@ -34,7 +34,19 @@ from aiecof.workload import Trace, draw_trace
 
 PRINTED = Path(__file__).resolve().parent.parent / "results/paper/table_iv.csv"
 COLUMNS = ("delay", "energy", "drop_rate", "load")
-UNTRAINED = {"random": "Random", "round-robin": "Round-Robin"}
+NAMES = {
+    "toppo": "TOPPO",
+    "dqn": "DQN",
+    "double-dqn": "DoubleDQN",
+    "dueling-dqn": "DuelingDQN",
+    "d3qn": "D3QN",
+    "ac": "AC",
+    "a2c": "A2C",
+    "random": "Random",
+    "round-robin": "Round-Robin",
+}
+"""Method -> its row in Table IV."""
+UNTRAINED = {name: NAMES[name] for name in ("random", "round-robin")}
 EXPLAINED, AGREEMENT, ALIKE = 0.25, 0.9, 1e-3
 COARSE, FINE, ATTEMPT = 3, 40, 10
 """Episodes a candidate: in the first pass, for those that are left, and for rules on those that explain the rows."""

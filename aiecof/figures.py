@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
+from aiecof.calibration import NAMES
 from aiecof.config import InvalidInput
 from aiecof.experiments import EVALUATION, EXPERIMENTS, TRAINING
 from aiecof.runner import RESULTS, read_table
@@ -25,18 +26,6 @@ from aiecof.statistics import mean_interval
 from aiecof.verdicts import episodes_to_near_optimal, roughness
 
 _PALETTE = sns.color_palette("colorblind", 10)
-NAMES = {
-    "toppo": "TOPPO",
-    "dqn": "DQN",
-    "double-dqn": "DoubleDQN",
-    "dueling-dqn": "DuelingDQN",
-    "d3qn": "D3QN",
-    "ac": "AC",
-    "a2c": "A2C",
-    "random": "Random",
-    "round-robin": "Round-Robin",
-}
-"""Method -> its name in Table IV."""
 _ORDER = [*NAMES, "always-local", "greedy", "frugal", "threshold-power-of-two"]
 COLOURS = dict(zip(_ORDER, [*_PALETTE[:7], "0.6", "0.45", "k", "#5b3a8c", "#a3123a", _PALETTE[9]], strict=True))
 MARKERS = dict(zip(_ORDER, "osv^<>Dx+*pPX", strict=True))

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from aiecof.calibration import UNTRAINED
+from aiecof.calibration import NAMES, UNTRAINED
 from aiecof.limits import printed_limits
 from aiecof.policies import COORDINATED, POLICIES
 from aiecof.statistics import Interval, mean_interval, paired_difference
@@ -48,16 +48,7 @@ FINAL, SMOOTH, NEAR, EARLY = 20, 5, 0.95, 40
 """Episodes of the final level, of a moving mean; share of the gain that is near-optimal; episodes that are early."""
 
 HIGHER_IS_BETTER = {"load", "reward", "local_share", "success_rate"}
-_RIVALS = {
-    "dqn": "DQN",
-    "double-dqn": "DoubleDQN",
-    "dueling-dqn": "DuelingDQN",
-    "d3qn": "D3QN",
-    "ac": "AC",
-    "a2c": "A2C",
-}
-PRINTED_NAMES = UNTRAINED | _RIVALS
-"""Method -> its row in Table IV, without TOPPO's own."""
+PRINTED_NAMES = {method: row for method, row in NAMES.items() if method != "toppo"}
 TOPPO = {"method": "toppo"}
 OWN_RULES = tuple(name for name, entry in POLICIES.items() if entry.information != COORDINATED)
 
