@@ -1,5 +1,7 @@
 """Small scenarios with traces and decisions, drawn by hypothesis and shared by the tests."""
 
+import signal
+
 import numpy as np
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -130,3 +132,8 @@ def cases(draw, **fixed):
     shape = trace.size.shape
     away = rng.integers(1, scenario.actions, shape)
     return scenario, trace, np.where(rng.random(shape) < local, 0, away)
+
+
+def hear_interrupts() -> None:
+    """For a started program: hear SIGINT, which a shell makes everything ignore that it runs in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

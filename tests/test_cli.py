@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+from strategies import hear_interrupts
 from typer.testing import CliRunner
 
 from aiecof import bench as bench_module
@@ -232,7 +233,8 @@ def test_help_is_no_error():
 
 def program(*arguments: str, **options) -> subprocess.Popen:
     command = [sys.executable, "-m", "aiecof", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, preexec_fn=hear_interrupts, **pipes, **options)
 
 
 def test_it_is_a_program():

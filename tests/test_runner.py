@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch as th
+from strategies import hear_interrupts
 from typer.testing import CliRunner
 
 from aiecof import experiments, runner, training
@@ -298,7 +299,8 @@ def started(place, *arguments):
     where = ["--folder", str(place / "runs"), "--results", str(place / "results")]
     command = [sys.executable, "-c", DRIVER, str(Path(__file__).parent), "run", *arguments, *where]
     with open(place / "errors", "w") as errors:
-        process = subprocess.Popen(command, stdout=errors, stderr=errors, start_new_session=True)
+        options = {"start_new_session": True, "preexec_fn": hear_interrupts}
+        process = subprocess.Popen(command, stdout=errors, stderr=errors, **options)
     try:
         yield process
     finally:
