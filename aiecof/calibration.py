@@ -369,8 +369,8 @@ def reward_agreement(names: tuple[str, ...] = ("balanced", "fitted"), episodes: 
     rows = []
     for values in found[0]:
         tables = [parts[values] for parts in found]
-        ranks = [[rank_correlation(*np.tensordot(w, table, (0, 1))) for table in tables] for w in grid[:1]]
-        row = dict(zip(REWARDS, values, strict=True)) | _named("equal", names, ranks[0])
+        equal = [rank_correlation(*np.tensordot(grid[0], table, (0, 1))) for table in tables]
+        row = dict(zip(REWARDS, values, strict=True)) | _named("equal", names, equal)
         for weights in grid:
             agreement = _agreement(tables, weights)
             if agreement is not None:

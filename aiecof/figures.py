@@ -189,11 +189,6 @@ def _legend(fig: Figure, ax: Axes, rows: pd.DataFrame) -> Figure:
     return fig
 
 
-def _panels(count: int, width: float = 3.3, height: float = 3.2) -> tuple[Figure, np.ndarray]:
-    fig, axes = plt.subplots(1, count, figsize=(width * count + 1.6, height), layout="constrained", squeeze=False)
-    return fig, axes[0]
-
-
 def _counted(rows: pd.DataFrame) -> str:
     """How many seeds each method of a table has."""
     seeds = rows.groupby("method")["seed"].nunique()
@@ -240,10 +235,10 @@ def figure_4(results: Path = RESULTS, metrics: Iterable[str] = ("delay", "drop_r
 def figure_5(results: Path = RESULTS) -> Figure:
     """Reward while learning, by method."""
     rows = table("figure_5", results)
-    fig, axes = _panels(1, 5.4, 4.0)
-    draw_curves(axes[0], curves_of(rows, results), "reward", window=1)
-    axes[0].set(title=_counted(rows))
-    axes[0].legend(ncols=2, loc="lower right")
+    fig, ax = plt.subplots(figsize=(7.0, 4.0), layout="constrained")
+    draw_curves(ax, curves_of(rows, results), "reward", window=1)
+    ax.set(title=_counted(rows))
+    ax.legend(ncols=2, loc="lower right")
     return fig
 
 

@@ -141,16 +141,20 @@ def read_table(name: str, results: Path = RESULTS) -> pd.DataFrame:
     return pd.read_csv(path, dtype={"run": str}) if path.suffix == ".csv" else pd.read_parquet(path)
 
 
+def _manifest(results: Path) -> dict[str, str]:
+    """File -> digest, as written."""
+    path = results / "manifest.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
 def write_result(name: str, content: bytes, results: Path = RESULTS) -> None:
     """Write a file of `results/` and its digest into the manifest.
 
     The digest goes first: after a kill between the two the file is the old one, which the next `collect` replaces.
     """
     _make("results", (results / name).parent)
-    path = results / "manifest.json"
-    manifest = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    manifest[name] = hashlib.sha256(content).hexdigest()
-    write_whole(path, (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode())
+    manifest = _manifest(results) | {name: hashlib.sha256(content).hexdigest()}
+    write_whole(results / "manifest.json", (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode())
     write_whole(results / name, content)
 
 
@@ -167,13 +171,10 @@ def write_table(name: str, table: pd.DataFrame, results: Path = RESULTS) -> None
 
 def edited(results: Path = RESULTS) -> list[str]:
     """Files that are not as they were written: changed by hand, or gone."""
-    path = results / "manifest.json"
-    manifest = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    kept = {name: (results / name) for name in manifest}
     return [
         name
-        for name, file in kept.items()
-        if not file.exists() or hashlib.sha256(file.read_bytes()).hexdigest() != manifest[name]
+        for name, digest in _manifest(results).items()
+        if not (results / name).exists() or hashlib.sha256((results / name).read_bytes()).hexdigest() != digest
     ]
 
 
