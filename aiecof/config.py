@@ -12,6 +12,7 @@ import math
 import sys
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from decimal import Decimal
+from functools import cached_property
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -242,7 +243,7 @@ class Scenario:
         """Largest task [bit]."""
         return max(kind.size[1] for kind in self.task_kinds)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Hash of everything that decides an episode (the name does not)."""
         content = json.dumps(asdict(self) | {"name": ""}, sort_keys=True)

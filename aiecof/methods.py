@@ -21,7 +21,7 @@ _ADAM = {"eps": 1e-5, "fused": True}
 _COMMON: dict[str, tuple[Any, str]] = {"gamma": (0.9, PAPER), "learning_rate": (1e-3, TUNED)}
 _PPO = _COMMON | {
     "n_steps": (EPISODE, READING),
-    "batch_size": (300, TUNED),
+    "batch_size": (300, READING),
     "n_epochs": (4, READING),
     "gae_lambda": (0.95, DEFAULT),
     "clip_range": (0.2, DEFAULT),
@@ -36,13 +36,13 @@ _TOPPO = _PPO | {
     "sequence_length": (10, READING),
 }
 _DQN = _COMMON | {
-    "buffer_size": (60_000, TUNED),
-    "learning_starts": (3_000, TUNED),
+    "buffer_size": (60_000, READING),
+    "learning_starts": (3_000, READING),
     "batch_size": (64, PAPER),
-    "train_freq": (1, TUNED),
+    "train_freq": (1, READING),
     "gradient_steps": (1, DEFAULT),
-    "target_update_interval": (3_000, TUNED),
-    "exploration_fraction": (0.2, TUNED),
+    "target_update_interval": (3_000, READING),
+    "exploration_fraction": (0.2, READING),
     "exploration_final_eps": (0.05, DEFAULT),
     "max_grad_norm": (10.0, DEFAULT),
 }
