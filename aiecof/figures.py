@@ -7,6 +7,7 @@ Curves and points carry 95 % t intervals over the seeds; printed values of the p
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -21,7 +22,7 @@ from numpy.typing import ArrayLike
 from aiecof.calibration import NAMES
 from aiecof.config import InvalidInput
 from aiecof.experiments import EVALUATION, EXPERIMENTS, TRAINING
-from aiecof.runner import RESULTS, read_table
+from aiecof.runner import RESULTS, condition, digest, read_table
 from aiecof.statistics import mean_interval
 from aiecof.verdicts import episodes_to_near_optimal, roughness
 
@@ -97,17 +98,40 @@ def _alike(values: ArrayLike) -> str:
     return {0: "no results", 1: "one seed"}.get(np.size(values), f"alike on {np.size(values)} seeds")
 
 
+def stamp(rows: pd.DataFrame, *names: str, results: Path = RESULTS) -> Figure:
+    """The current figure, marked with its experiments, the digests of their tables, and the seeds of the rows drawn."""
+    fig, doubts = plt.gcf(), [f"STALE: {doubt}" for doubt in _doubts(names, results)]
+    tables = ", ".join(f"{name} {digest(results / f'{name}.csv')[:8]}" for name in names)
+    colour = "#a3123a" if doubts else "0.45"
+    fig.supxlabel("; ".join([tables, f"seeds: {_seeds(rows)}", *doubts]), x=0.99, ha="right", fontsize=7, color=colour)
+    return fig
+
+
+@lru_cache
+def _doubts(names: tuple[str, ...], results: Path) -> list[str]:
+    return [f"{name} is not up to date ({doubt})" for name in names if (doubt := condition(name, results))]
+
+
+def _seeds(rows: pd.DataFrame) -> str:
+    """How many seeds the settings in some rows of an experiment have: a number, or the least and the most."""
+    labels = [name for name in rows if name not in ("seed", "run", "wall_time", *LABELS)]
+    counts = rows.groupby(labels, dropna=False)["seed"].nunique()
+    return " to ".join(str(count) for count in sorted({counts.min(), counts.max()}))
+
+
 def provenance(*names: str, results: Path = RESULTS) -> str:
-    """What the tables of some experiments rest on: seeds, cells, trials, episodes and hours of computing."""
+    """What the tables of some experiments rest on, whether they still belong to the code, and what computes them."""
     parts = []
     for name in names:
         rows, experiment = table(name, results), EXPERIMENTS[name]
-        whole = complete_seeds(rows)
-        seeds, cells = whole["seed"].nunique(), len(experiment.cells)
-        per_seed = f"all {cells}" if len(whole) == seeds * cells else f"{len(whole) // seeds} of {cells}"
-        parts.append(f"`{name}`: {seeds} of {experiment.seeds} declared seeds, {per_seed} cells each, ")
-        parts[-1] += f"{len(whole)} trials, {whole['wall_time'].sum() / 3600:.1f} hours of computing"
-    return f"{'; '.join(parts)}. Trained for {TRAINING} episodes, judged on {EVALUATION} held-out ones a seed."
+        parts.append(
+            f"`{name}`: {_seeds(rows)} of {experiment.seeds} declared seeds in each of {len(experiment.cells)} cells, "
+            f"{len(rows)} trials, {rows['wall_time'].sum() / 3600:.1f} hours of computing"
+        )
+    again = f"`aiecof run {' '.join(names)}` computes what is missing; with another `--folder`, `--results`: all."
+    warning = "".join(f"**Stale results**: {doubt}. " for doubt in _doubts(names, results))
+    trained = f"Trained for {TRAINING} episodes, judged on {EVALUATION} held-out ones a seed."
+    return f"{warning}{'; '.join(parts)}. {trained} {again}"
 
 
 def measured(rows: pd.DataFrame, results: Path = RESULTS) -> pd.DataFrame:
@@ -182,17 +206,9 @@ def draw_points(ax: Axes, rows: pd.DataFrame, by: str, metric: str) -> None:
     ax.set(yticks=y, yticklabels=found.index, ylim=(len(found) - 0.5, -0.5), xlim=_range([*rows[metric], 0.0]))
 
 
-def _legend(fig: Figure, ax: Axes, rows: pd.DataFrame) -> Figure:
-    """The legend below all panels, with the number of seeds."""
-    place = {"loc": "outside lower center", "ncols": 4, "frameon": False}
-    fig.legend(*ax.get_legend_handles_labels(), title=_counted(rows), **place)
-    return fig
-
-
-def _counted(rows: pd.DataFrame) -> str:
-    """How many seeds each method of a table has."""
-    seeds = rows.groupby("method")["seed"].nunique()
-    return "seeds: " + " to ".join(str(count) for count in sorted({seeds.min(), seeds.max()}))
+def _legend(fig: Figure, ax: Axes) -> None:
+    """The legend below all panels."""
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
 
 
 _SETTINGS = {"a": "actor {actor:g}, critic {critic:g}", "b": "batch of {batch_size:g}", "c": "gamma {gamma:g}"}
@@ -206,17 +222,17 @@ def settings(part: str, results: Path = RESULTS) -> pd.DataFrame:
 
 def figure_3(results: Path = RESULTS) -> Figure:
     """Reward while learning, by the two learning rates, the batch size and the discount factor."""
-    fig, axes = plt.subplots(3, 1, figsize=(7.5, 7.5), sharex=True, layout="constrained")
-    for ax, part, title in zip(axes, "abc", ("learning rates", "batch size", "discount"), strict=True):
-        rows = settings(part, results)
+    _, axes = plt.subplots(3, 1, figsize=(7.5, 7.5), sharex=True, layout="constrained")
+    tables = [settings(part, results) for part in "abc"]
+    for ax, rows, title in zip(axes, tables, ("(a) learning rates", "(b) batch size", "(c) discount"), strict=True):
         curves = curves_of(rows, results)
         draw_curves(ax, curves, "reward", "setting")
         for line, style in zip(ax.lines, ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1))), strict=False):
             line.set(linestyle=style, linewidth=1.8)
-        ax.set(title=f"({part}) {title}", ylim=_range(curves["reward"]))
+        ax.set(title=title, ylim=_range(curves["reward"]))
         ax.label_outer()
-        ax.legend(title=_counted(rows), loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
-    return fig
+        ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    return stamp(pd.concat(tables), "figure_3a", "figure_3b", "figure_3c", results=results)
 
 
 def figure_4(results: Path = RESULTS, metrics: Iterable[str] = ("delay", "drop_rate")) -> Figure:
@@ -229,24 +245,24 @@ def figure_4(results: Path = RESULTS, metrics: Iterable[str] = ("delay", "drop_r
             draw_sweep(ax, group, "tasks", metric)
             ax.set(xlabel="tasks of a device in 100 slots", title=f"kind {kind}" if ax in axes[0] else "")
             ax.label_outer()
-    return _legend(fig, axes[0, 0], rows)
+    _legend(fig, axes[0, 0])
+    return stamp(rows, "figure_4", results=results)
 
 
 def figure_5(results: Path = RESULTS) -> Figure:
     """Reward while learning, by method."""
     rows = table("figure_5", results)
-    fig, ax = plt.subplots(figsize=(7.0, 4.0), layout="constrained")
+    _, ax = plt.subplots(figsize=(7.0, 4.0), layout="constrained")
     draw_curves(ax, curves_of(rows, results), "reward", window=1)
-    ax.set(title=_counted(rows))
     ax.legend(ncols=2, loc="lower right")
-    return fig
+    return stamp(rows, "figure_5", results=results)
 
 
 def figure_6(results: Path = RESULTS) -> Figure:
     """Energy, delay and drops while learning, by method; diamonds are the printed Table IV."""
     rows = table("figure_6", results)
     curves = curves_of(rows, results)
-    fig, axes = plt.subplots(2, 2, figsize=(7.5, 5.8), layout="constrained")
+    _, axes = plt.subplots(2, 2, figsize=(7.5, 5.8), layout="constrained")
     *panels, last = axes.flat
     for ax, metric in zip(panels, ("energy", "delay", "drop_rate"), strict=True):
         draw_curves(ax, curves, metric, window=1)
@@ -255,9 +271,9 @@ def figure_6(results: Path = RESULTS) -> Figure:
                 ax.plot(curves["episode"].max() + 4, value, "D", mfc="none", mec=COLOURS[method], clip_on=False)
         ax.set(**{"yscale": "log"} if metric == "energy" else {"ylim": (0, None)})
     diamond = Line2D([], [], ls="none", marker="D", mfc="none", mec="0.3", label="printed in Table IV")
-    last.legend(handles=[*panels[0].get_legend_handles_labels()[0], diamond], loc="center", title=_counted(rows))
+    last.legend(handles=[*panels[0].get_legend_handles_labels()[0], diamond], loc="center")
     last.axis("off")
-    return fig
+    return stamp(rows, "figure_6", results=results)
 
 
 def figure_7(results: Path = RESULTS) -> Figure:
@@ -266,7 +282,7 @@ def figure_7(results: Path = RESULTS) -> Figure:
     devices = read_table("devices.parquet", results).merge(rows[["run", "stage", "seed"]], on="run")
     devices["rank"] = devices.groupby("run")["clock"].rank(method="first").astype(int)
     paper = {"early": (0.4257, "after the first training episode"), "late": (0.7925, "after the whole training")}
-    fig, axes = plt.subplots(2, 1, figsize=(7, 5.6), sharex=True, sharey=True, layout="constrained")
+    _, axes = plt.subplots(2, 1, figsize=(7, 5.6), sharex=True, sharey=True, layout="constrained")
     for ax, (stage, (level, title)) in zip(axes, paper.items(), strict=True):
         group = devices[devices["stage"] == stage]
         found = intervals(group, "rank", "load").sort_index()
@@ -274,9 +290,9 @@ def figure_7(results: Path = RESULTS) -> Figure:
         ax.axhline(level, color="k", ls="--", label="printed mean")
         ax.axhline(group["load"].mean(), color=_PALETTE[3], label="our mean")
         ax.set(title=f"{stage}: {title}", ylabel=LABELS["load"], ylim=(0, 1))
-    axes[0].legend(title=_counted(rows), loc="upper right", ncols=2)
+    axes[0].legend(loc="upper right", ncols=2)
     axes[1].set(xlabel="device, the one with the slowest clock first")
-    return fig
+    return stamp(rows, "figure_7", results=results)
 
 
 def figure_8(results: Path = RESULTS, metric: str = "reward") -> Figure:
@@ -287,7 +303,8 @@ def figure_8(results: Path = RESULTS, metric: str = "reward") -> Figure:
         draw_sweep(ax, group, "devices", metric)
         ax.set(title=scenario, xlabel="devices M")
         ax.label_outer()
-    return _legend(fig, axes[0], rows)
+    _legend(fig, axes[0])
+    return stamp(rows, "figure_8", results=results)
 
 
 def figure_9(results: Path = RESULTS, scenario: str = "fitted") -> Figure:
@@ -299,7 +316,8 @@ def figure_9(results: Path = RESULTS, scenario: str = "fitted") -> Figure:
         draw_sweep(ax, rows, "capacity", metric)
         ax.set(xlabel="server clock, Table III = 1" if ax in axes[1] else "")
     axes[0, 0].set(yscale="log", ylim=(rows["energy"].min() / 2.0, rows["energy"].max() * 2.0))
-    return _legend(fig, axes[0, 0], rows)
+    _legend(fig, axes[0, 0])
+    return stamp(rows, "figure_9", results=results)
 
 
 def table_iv(results: Path = RESULTS, scenario: str = "fitted", methods: Iterable[str] = COLOURS) -> Figure:
@@ -307,7 +325,7 @@ def table_iv(results: Path = RESULTS, scenario: str = "fitted", methods: Iterabl
     rows = table("table_iv", results)
     rows = rows[(rows["scenario"] == scenario) & rows["method"].isin(list(methods))]
     names = [name for name in COLOURS if name in set(rows["method"])]
-    fig, axes = plt.subplots(2, 3, figsize=(9, 1.6 + 0.42 * len(names)), sharey=True, layout="constrained")
+    _, axes = plt.subplots(2, 3, figsize=(9, 1.6 + 0.42 * len(names)), sharey=True, layout="constrained")
     *panels, last = axes.flat
     for ax, metric in zip(panels, ("delay", "energy", "drop_rate", "load", "reward"), strict=True):
         found, paper = intervals(rows, "method", metric).loc[names], printed(metric, results)
@@ -320,21 +338,21 @@ def table_iv(results: Path = RESULTS, scenario: str = "fitted", methods: Iterabl
     axes[0, 1].set_xscale("log")
     kinds = {"ours: mean and\n95 % interval": ("o", "0.3"), "printed in Table IV": ("D", "none")}
     handles = [Line2D([], [], ls="none", marker=m, mfc=fill, mec="k", label=kind) for kind, (m, fill) in kinds.items()]
-    last.legend(handles=handles, loc="center", title=f"{scenario}, {_counted(rows)}")
+    last.legend(handles=handles, loc="center", title=scenario)
     last.axis("off")
-    return fig
+    return stamp(rows, "table_iv", results=results)
 
 
 def ablation(results: Path = RESULTS, metric: str = "reward") -> Figure:
     """A metric of TOPPO less one of its parts, or with another in its place, less TOPPO's own, on both scenarios."""
     rows = relative_to(complete_seeds(table("ablation", results)), metric, variant="TOPPO")
     groups = rows[rows["variant"] != "TOPPO"].groupby("scenario")
-    fig, axes = plt.subplots(1, groups.ngroups, figsize=(7.5, 3.6), sharey=True, layout="constrained", squeeze=False)
+    _, axes = plt.subplots(1, groups.ngroups, figsize=(7.5, 3.6), sharey=True, layout="constrained", squeeze=False)
     for ax, (scenario, group) in zip(axes[0], groups, strict=True):
         draw_points(ax, group, "variant", metric)
         ax.axvline(0.0, color="k", lw=1)
-        ax.set(title=f"{scenario}, {_counted(group)}", xlabel=f"{LABELS[metric]}\nless TOPPO's")
-    return fig
+        ax.set(title=f"{scenario}, {group['seed'].nunique()} seeds", xlabel=f"{LABELS[metric]}\nless TOPPO's")
+    return stamp(rows, "ablation", results=results)
 
 
 FIGURES: dict[str, Callable[[Path], Figure]] = {

@@ -171,11 +171,22 @@ def write_table(name: str, table: pd.DataFrame, results: Path = RESULTS) -> None
 
 def edited(results: Path = RESULTS) -> list[str]:
     """Files that are not as they were written: changed by hand, or gone."""
-    return [
-        name
-        for name, digest in _manifest(results).items()
-        if not (results / name).exists() or hashlib.sha256((results / name).read_bytes()).hexdigest() != digest
-    ]
+    return [name for name, expected in _manifest(results).items() if digest(results / name) != expected]
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, or \"none\"."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "none"
+
+
+def condition(name: str, results: Path = RESULTS) -> str:
+    """Why the table of an experiment is not to be trusted, in a few words; empty if it is."""
+    file = f"{name}.csv"
+    if _manifest(results).get(file) != digest(results / file):
+        return "not as it was written"
+    rows = read_table(file, results)
+    gone = set(rows["run"]) - set(trials_of([name]))
+    return f"{len(gone)} of {rows['run'].nunique()} trials belong to other code" if gone else ""
 
 
 def trials_of(names: Iterable[str], profile: str = "full") -> dict[str, Trial]:

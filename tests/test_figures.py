@@ -1,14 +1,19 @@
 """Figures from results: what is compared, in which words, and that every figure can be drawn."""
 
+import json
+import shutil
+
 import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
 
-from aiecof import figures
+from aiecof import figures, runner
 from aiecof.config import InvalidInput
 from aiecof.figures import FIGURES, complete_seeds, draw_all, holds, intervals, relative_to, said
+from aiecof.runner import RESULTS
 
 matplotlib.use("svg")
 
@@ -58,3 +63,34 @@ def test_missing_results_are_named(tmp_path):
     assert draw_all(tmp_path / "figures", tmp_path) == []
     with pytest.raises(InvalidInput, match="figure_8"):
         figures.figure_8(tmp_path)
+
+
+def drawn_stamp(results):
+    """The mark that `stamp` leaves on a figure of Fig. 3(b)."""
+    plt.figure()
+    rows = figures.table("figure_3b", results)
+    mark = figures.stamp(rows, "figure_3b", results=results).get_supxlabel()
+    plt.close()
+    return mark
+
+
+def test_a_figure_tells_where_it_comes_from_and_whether_that_is_stale(tmp_path, monkeypatch):
+    results = tmp_path / "results"
+    shutil.copytree(RESULTS, results)
+    digest = json.loads((results / "manifest.json").read_text())["figure_3b.csv"]
+    mark = drawn_stamp(results)
+    assert f"figure_3b {digest[:8]}; seeds: " in mark and "STALE" not in mark
+    assert "Stale" not in figures.provenance("figure_3b", results=results)
+
+    figures._doubts.cache_clear()
+    trials = dict.fromkeys(figures.table("figure_3b", results)["run"].iloc[1:])
+    monkeypatch.setattr(runner, "trials_of", lambda names: trials)  # the code of the first trial has changed
+    assert drawn_stamp(results).endswith(
+        f"STALE: figure_3b is not up to date (1 of {len(trials) + 1} trials belong to other code)"
+    )
+
+    figures._doubts.cache_clear()
+    table = results / "figure_3b.csv"
+    table.write_text(table.read_text().replace("fitted", "balanced", 1))
+    assert "STALE: figure_3b is not up to date (not as it was written)" in drawn_stamp(results)
+    assert figures.provenance("figure_3b", results=results).startswith("**Stale results**")
