@@ -17,10 +17,18 @@ from typing import NamedTuple
 
 EQUATIONS = range(1, 38)
 """The system model, the objective, the reward and the learning."""
+PARTS = {
+    "Tables": {f"table-{number}": f"Table {roman}" for number, roman in enumerate(("I", "II", "III", "IV"), 1)},
+    "Figures": {f"figure-{number}": f"Fig. {number}" for number in range(1, 10)},
+    "Algorithm": {"algorithm-1": "Algorithm 1"},
+    "Equations": {f"eq-{number}": f"Eq. ({number})" for number in EQUATIONS},
+}
+"""Everything in the paper that has a number: anchor in the book -> name in the paper."""
 
 PACKAGE = Path(__file__).parent
 CLAIM = re.compile(r"\(Eqs?\. (\d+(?:, \d+)*)\)\.?$")
-ANCHOR = re.compile(r"^\((eq-\d+)\)=\s*$", re.MULTILINE)
+ANCHOR = re.compile(r"^(?:\(|:name: )((?:eq|table|figure|algorithm)-\d+)(?:\)=)?\s*$", re.MULTILINE)
+TITLE = re.compile(r"^(?: *\")?# (.*?)(?:\\n\",)?$", re.MULTILINE)
 READING = re.compile(r"\bR\d+\b")
 
 
@@ -76,13 +84,23 @@ def claims_of_tests(root: Path) -> list[Claim]:
 
 
 def book_anchors(root: Path) -> list[tuple[str, str]]:
-    """Anchors of equations and the pages that hold them."""
+    """Anchors of numbered parts of the paper and the pages that hold them."""
     texts = {path: path.read_text(encoding="utf-8") for path in sorted((root / "book").glob("**/*.md"))}
     for path in sorted((root / "notebooks").glob("*.ipynb")):
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        texts[path] = "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+        names = [cell.get("metadata", {}).get("mystnb", {}).get("figure", {}).get("name") for cell in cells]
+        parts = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
+        texts[path] = "\n\n".join(parts + [f":name: {name}" for name in names])
     pages = {path.relative_to(root).as_posix(): text for path, text in texts.items()}
     return [(anchor, page) for page, text in pages.items() for anchor in ANCHOR.findall(text)]
+
+
+def book_titles(root: Path) -> dict[str, str]:
+    """Page of the book -> its title, in the order of its table of contents."""
+    lines = (root / "_toc.yml").read_text(encoding="utf-8").splitlines()
+    files = [line.partition("file:")[2].strip() for line in lines if "file:" in line]
+    pages = [path for file in files for path in root.glob(f"{file}.*") if path.suffix in (".md", ".ipynb")]
+    return {page.relative_to(root).as_posix(): TITLE.search(page.read_text(encoding="utf-8"))[1] for page in pages}
 
 
 def equation_map(root: Path = PACKAGE.parent) -> list[Row]:

@@ -1,16 +1,11 @@
 """A tiny book in a temporary folder: what re-executes a notebook, and what fails a build."""
 
-import importlib.util
 import re
 from pathlib import Path
 
+import build
 import nbformat
 import pytest
-
-ROOT = Path(__file__).resolve().parent.parent
-SPEC = importlib.util.spec_from_file_location("build", ROOT / "book/build.py")
-build = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(build)
 
 CELL = """\
 import sys

@@ -10,7 +10,16 @@ from pathlib import Path
 import pytest
 
 from aiecof.config import READINGS
-from aiecof.equations import EQUATIONS, Row, book_anchors, claims_of_functions, claims_of_tests, equation_map
+from aiecof.equations import (
+    EQUATIONS,
+    PARTS,
+    Row,
+    book_anchors,
+    book_titles,
+    claims_of_functions,
+    claims_of_tests,
+    equation_map,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 LEDGER = ROOT / "book/readings.md"
@@ -49,8 +58,17 @@ def test_every_equation_is_explained_in_the_book(row):
     assert row.anchor == f"eq-{row.equation}" and (ROOT / row.page).is_file()
 
 
-def test_no_equation_has_two_places_in_the_book():
-    assert [anchor for anchor, count in Counter(name for name, _ in book_anchors(ROOT)).items() if count > 1] == []
+def test_every_numbered_part_of_the_paper_has_one_place_in_the_book():
+    numbered = {anchor for parts in PARTS.values() for anchor in parts}
+    assert len(numbered) == 37 + 4 + 9 + 1
+    assert Counter(name for name, _ in book_anchors(ROOT)) == dict.fromkeys(numbered, 1)
+
+
+def test_pages_have_the_titles_they_show():
+    titles = book_titles(ROOT)
+    assert titles["book/notation.md"] == "Notation"
+    assert titles["notebooks/10_table_iv.ipynb"] == "Which method is best?"
+    assert {page for _, page in book_anchors(ROOT)} <= titles.keys()
 
 
 @EVERY
