@@ -5,10 +5,10 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: setup book test quick results figures bench labs lint clean help
+.PHONY: setup book test check pdf quick results figures bench labs lint clean help
 
 # One thread a process: the episodes are small, and several threads only slow them down.
-book test quick bench results: export OMP_NUM_THREADS = 1
+book test check quick bench results labs: export OMP_NUM_THREADS = 1
 
 setup: $(INSTALLED)  ## create .venv and install the pinned environment into it
 
@@ -28,10 +28,15 @@ book: $(INSTALLED)  ## build the book into _build/html/index.html (FORCE=1 execu
 test: $(INSTALLED)  ## run every test
 	$(BIN)/python -m pytest -n 2
 
-quick: $(INSTALLED)  ## a few episodes and the fast tests, in about a minute
-	$(BIN)/aiecof simulate --scenario balanced --policy random --episodes 5 --seed 1
-	$(BIN)/aiecof simulate --scenario balanced --policy always-local --episodes 5 --seed 1
-	$(BIN)/python -m pytest -m 'not slow'
+check: $(INSTALLED)  ## open every page of the built book in headless Chromium, without a network
+	$(BIN)/python -m pytest -n 2 -m book tests/test_pages.py
+
+pdf: $(INSTALLED)  ## print the built book into _build/aiecof.pdf (with Chromium)
+	$(BIN)/python book/pdf.py
+
+quick: $(INSTALLED)  ## retrain a small version of every experiment into runs/quick, in under 10 minutes
+	$(BIN)/aiecof run all --profile quick --jobs $(JOBS)
+	$(BIN)/aiecof figures --results runs/quick --out _build/figures-quick
 
 bench: $(INSTALLED)  ## measure the speed of the simulator and of the training
 	$(BIN)/aiecof bench simulator
@@ -46,8 +51,8 @@ results: $(INSTALLED)  ## compute what is missing in results/, JOBS=2 at a time 
 figures: $(INSTALLED)  ## draw every figure from results/ into _build/figures/
 	$(BIN)/aiecof figures
 
-labs:  ## the course labs (none yet)
-	@echo "make labs: there are no labs yet."; exit 2
+labs: $(INSTALLED)  ## make the students' edition of the course labs in _build/labs and try out their grading
+	$(BIN)/python labs/build.py
 
 lint: $(INSTALLED)  ## check style with ruff
 	$(BIN)/ruff check .

@@ -11,9 +11,7 @@ def repair(app, pagename, templatename, context, doctree):
     scripts = context.get("script_files", [])
     context["script_files"] = [s for s in scripts if "thebe" not in f"{s} {getattr(s, 'attributes', {})}".lower()]
     if "body" in context:
-        context["body"] = context["body"].replace(
-            '<div role="list" class="citation-list">', '<div class="citation-list">'
-        )
+        context["body"] = context["body"].replace('role="list" class="citation-list"', 'class="citation-list"')
 
 
 def setup(app):
