@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
-from aiecof.calibration import NAMES
+from aiecof.calibration import NAMES, printed_rows
 from aiecof.config import InvalidInput
 from aiecof.experiments import EVALUATION, EXPERIMENTS, TRAINING
 from aiecof.runner import RESULTS, condition, digest, read_table
@@ -51,10 +51,9 @@ def table(name: str, results: Path = RESULTS) -> pd.DataFrame:
     return found
 
 
-def printed(metric: str, results: Path = RESULTS) -> pd.Series:
+def printed(metric: str) -> pd.Series:
     """A column of the printed Table IV by our names of the methods."""
-    rows = read_table("paper/table_iv.csv", results).set_index("algorithm")[metric]
-    return rows.rename({theirs: ours for ours, theirs in NAMES.items()})
+    return printed_rows()[metric].rename({theirs: ours for ours, theirs in NAMES.items()})
 
 
 def curves_of(rows: pd.DataFrame, results: Path = RESULTS) -> pd.DataFrame:
@@ -266,7 +265,7 @@ def figure_6(results: Path = RESULTS) -> Figure:
     *panels, last = axes.flat
     for ax, metric in zip(panels, ("energy", "delay", "drop_rate"), strict=True):
         draw_curves(ax, curves, metric, window=1)
-        for method, value in printed(metric, results).items():
+        for method, value in printed(metric).items():
             if method in set(curves["method"]):
                 ax.plot(curves["episode"].max() + 4, value, "D", mfc="none", mec=COLOURS[method], clip_on=False)
         ax.set(**{"yscale": "log"} if metric == "energy" else {"ylim": (0, None)})
@@ -328,7 +327,7 @@ def table_iv(results: Path = RESULTS, scenario: str = "fitted", methods: Iterabl
     _, axes = plt.subplots(2, 3, figsize=(9, 1.6 + 0.42 * len(names)), sharey=True, layout="constrained")
     *panels, last = axes.flat
     for ax, metric in zip(panels, ("delay", "energy", "drop_rate", "load", "reward"), strict=True):
-        found, paper = intervals(rows, "method", metric).loc[names], printed(metric, results)
+        found, paper = intervals(rows, "method", metric).loc[names], printed(metric)
         for y, (name, errors) in enumerate(zip(names, _errors(found).T, strict=True)):
             style = {"fmt": MARKERS[name], "color": COLOURS[name], "capsize": 2}
             ax.errorbar(found["mean"].iloc[y], y, xerr=errors[:, None], **style)
