@@ -96,9 +96,8 @@ def book_anchors(root: Path) -> list[tuple[str, str]]:
 
 
 def book_titles(root: Path) -> dict[str, str]:
-    """Page of the book -> its title, in the order of its table of contents."""
-    lines = (root / "_toc.yml").read_text(encoding="utf-8").splitlines()
-    files = [line.partition("file:")[2].strip() for line in lines if "file:" in line]
+    """Page of the book -> its title, in the order of its table of contents, the start page first."""
+    files = re.findall(r"(?:root|file): *(\S+)", (root / "_toc.yml").read_text(encoding="utf-8"))
     pages = [path for file in files for path in root.glob(f"{file}.*") if path.suffix in (".md", ".ipynb")]
     return {page.relative_to(root).as_posix(): TITLE.search(page.read_text(encoding="utf-8"))[1] for page in pages}
 

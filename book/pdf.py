@@ -11,15 +11,16 @@ from pypdf import PdfWriter
 from aiecof.equations import book_titles
 
 ROOT = Path(__file__).resolve().parent.parent
-# What is folded is opened. A link to another page would lead to this machine: its text stays.
+# What is folded is opened, except code. A link to another page would lead to this machine: its text stays.
 PREPARE = """() => {
-  document.querySelectorAll("details").forEach(entry => { entry.open = true; });
+  document.querySelectorAll("details:not(.above-input)").forEach(entry => { entry.open = true; });
   document.querySelectorAll(".toggle-hidden").forEach(entry => entry.classList.remove("toggle-hidden"));
   document.querySelectorAll("article a[href]").forEach(link => {
     if (link.origin === location.origin && link.pathname !== location.pathname) link.removeAttribute("href");
   });
 }"""
-PAPER = {"format": "A4", "margin": dict.fromkeys(("top", "right", "bottom", "left"), "15mm"), "print_background": True}
+MARGIN = dict.fromkeys(("top", "right", "bottom", "left"), "15mm")
+PAPER = {"format": "A4", "margin": MARGIN, "scale": 0.8, "print_background": True}
 
 
 def print_book(root: Path = ROOT) -> Path:
