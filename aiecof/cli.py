@@ -270,15 +270,15 @@ def tune(
     """Train every method with three learning rates and write what each reached: where "tuned" values come from."""
     import torch
 
+    from aiecof import tuning
     from aiecof.methods import METHODS
-    from aiecof.training import LEARNING_RATES, TUNING_SEEDS, write_whole
-    from aiecof.training import tune as tune_methods
+    from aiecof.training import write_whole
 
     torch.set_num_threads(1)
     names = method or list(METHODS)
-    total = len(names) * len(LEARNING_RATES) * len(TUNING_SEEDS)
+    total = len(names) * len(tuning.LEARNING_RATES) * len(tuning.TUNING_SEEDS)
     with progress_bar("Tuning", total) as update:
-        table = tune_methods(names, folder, on_run=update)
+        table = tuning.tune(names, folder, on_run=update)
     write_whole(Path(out), table.to_csv(index=False).encode())
     print(table.groupby(["method", "learning_rate"])["reward"].mean().unstack().round(1).to_string())
 

@@ -8,11 +8,10 @@ pickled code). A file is replaced only by a complete new one.
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -27,7 +26,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
 from aiecof import __version__
-from aiecof.config import InvalidInput, Readings, Scenario, TaskKind, Weights, check_integer, load_scenario
+from aiecof.config import InvalidInput, Readings, Scenario, TaskKind, Weights, check_integer
 from aiecof.envs import OffloadingVecEnv
 from aiecof.methods import Method, method
 from aiecof.networks import ToppoPolicy
@@ -382,32 +381,3 @@ def train(
     run.description["wall_time"] = wall_time
     write_whole(run.folder / "run.json", json.dumps(run.description, indent=1).encode())
     return run
-
-
-LEARNING_RATES = (3e-4, 1e-3, 3e-3)
-TUNING_SEEDS = (1_000, 1_001)
-TUNING_EPISODES = 60
-
-
-def tune(names: Iterable[str], folder: str | Path, on_run: Callable[[int], None] = lambda done: None) -> pd.DataFrame:
-    """Train each method with each of `LEARNING_RATES`: the same tuning effort for all of them.
-
-    names : iterable of str
-        Of `methods.METHODS`.
-    folder : path
-        Where the runs go; finished ones are not repeated.
-    on_run : callable
-        Called after each run with the number of runs done.
-
-    On `balanced`, with seeds that no experiment uses, judged by the training reward of the last 20 episodes: no
-    evaluation trace is seen. TOPPO's two rates are kept equal. One row a run: method, learning_rate, seed, reward.
-    """
-    scenario = load_scenario("balanced")
-    rows = []
-    for name, rate, seed in itertools.product(names, LEARNING_RATES, TUNING_SEEDS):
-        rates = {key: rate for key in ("learning_rate", "critic_learning_rate") if key in method(name).hyperparameters}
-        run = train(name, scenario, TUNING_EPISODES, seed, Path(folder) / f"{name}-{rate:g}-{seed}", **rates)
-        reward = run.curve["reward"].tail(20).mean()
-        rows.append({"method": name, "learning_rate": rate, "seed": seed, "reward": round(reward, 3)})
-        on_run(len(rows))
-    return pd.DataFrame(rows)

@@ -16,8 +16,8 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parent.parent
 ORDER = (
     "config model objective workload kernels simulator reference envs policies networks agents methods training "
-    "complexity statistics bounds calibration experiments runner replay limits verdicts claims figures playground "
-    "equations bench console results_cli cli"
+    "tuning complexity statistics bounds calibration experiments runner replay limits verdicts claims figures "
+    "playground equations bench console results_cli cli"
 ).split()
 MACHINE_PATH = re.compile(r"(?<![\w.~/-])/(?:home|Users|root|tmp|work|var/folders)/\w|[A-Z]:\\Users")
 

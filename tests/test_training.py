@@ -15,7 +15,8 @@ import torch as th
 from aiecof.config import InvalidInput, load_scenario
 from aiecof.methods import METHODS
 from aiecof.policies import evaluate, make_policy
-from aiecof.training import LEARNING_RATES, TUNING_SEEDS, Run, train, write_whole
+from aiecof.training import Run, train, write_whole
+from aiecof.tuning import LEARNING_RATES, TUNING_SEEDS
 from aiecof.workload import draw_trace
 
 th.set_num_threads(1)
