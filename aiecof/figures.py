@@ -62,6 +62,15 @@ def curves_of(rows: pd.DataFrame, results: Path = RESULTS) -> pd.DataFrame:
     return labels.merge(read_table("curves.parquet", results), on="run")
 
 
+def quotable(name: str, value: object) -> None:
+    """Hand a value of a notebook to other pages of the book: what MyST-NB's `glue` does, which need not be there."""
+    from IPython.display import display
+
+    hidden = "application/papermill.record/"
+    scrapbook = {"name": name, "mime_prefix": hidden}
+    display({f"{hidden}text/plain": str(value)}, raw=True, metadata={"scrapbook": scrapbook})
+
+
 def complete_seeds(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of the seeds that have the most of them: what is compared has to rest on the same networks."""
     counts = rows.groupby("seed").size()
