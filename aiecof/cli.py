@@ -264,7 +264,7 @@ def evaluate(
 @app.command()
 def tune(
     method: Annotated[list[str] | None, typer.Argument(help="Methods; all of them without this.")] = None,
-    out: Annotated[str, typer.Option(help="Table to write.")] = "results/tuning.csv",
+    results: Annotated[str, typer.Option(help="Where the table goes.")] = "results",
     folder: Annotated[str, typer.Option(help="Where the runs go.")] = "runs/tuning",
 ) -> None:
     """Train every method with three learning rates and write what each reached: where "tuned" values come from."""
@@ -272,14 +272,14 @@ def tune(
 
     from aiecof import tuning
     from aiecof.methods import METHODS
-    from aiecof.training import write_whole
+    from aiecof.runner import write_table
 
     torch.set_num_threads(1)
     names = method or list(METHODS)
     total = len(names) * len(tuning.LEARNING_RATES) * len(tuning.TUNING_SEEDS)
     with progress_bar("Tuning", total) as update:
         table = tuning.tune(names, folder, on_run=update)
-    write_whole(Path(out), table.to_csv(index=False).encode())
+    write_table("tuning.csv", table, Path(results))
     print(table.groupby(["method", "learning_rate"])["reward"].mean().unstack().round(1).to_string())
 
 

@@ -422,6 +422,12 @@ def test_what_is_not_declared_any_more_is_listed_then_dropped(copied, monkeypatc
     assert set(read_table("first.csv", results)["method"]) == {"a2c", "random"}
 
 
+def test_every_committed_result_is_as_it_was_written():
+    files = {path.relative_to(runner.RESULTS).as_posix() for path in runner.RESULTS.rglob("*") if path.is_file()}
+    assert files - {"manifest.json"} == json.loads((runner.RESULTS / "manifest.json").read_text()).keys()
+    assert edited() == []
+
+
 def test_edited_and_deleted_files_are_noticed(copied):
     results = copied[1]
     assert edited(results) == []
