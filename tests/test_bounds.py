@@ -5,11 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy.sparse as sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import linprog
 from strategies import FREQUENCY, OWN_SCALE, cases, plain_trace, repeatable, small_scenario, small_trace
 
-from aiecof import simulator
+from aiecof import model, simulator
 from aiecof.bounds import SEQUENCES, lower_bound, optimum
 from aiecof.config import InvalidInput, Weights, load_scenario
 from aiecof.policies import POLICIES, evaluate, make_policy
@@ -134,6 +136,62 @@ def test_tasks_that_meet_on_a_server_wait_for_each_other():
     slots = 4 * 1.25 + (0.25 + 0.5 + 0.75)
     assert optimum(scenario, trace).cost[0] == pytest.approx(slots * 0.1 / 4)
     assert lower_bound(scenario, trace)[0] == pytest.approx(slots * 0.1 / 4, rel=1e-3)
+
+
+# --- another bound by another road -------------------------------------------------------------------------------
+
+
+WHOLE_SLOTS = {f"{part}_rounding": "ceil" for part in ("device", "server", "transmission")} | {
+    "channel_queue": "none",
+    "waiting_power": 0.0,
+    "switched_capacitance": 1e-28,
+    "weights": Weights(0.5, 0.2, 1.0, 0.0),
+}
+
+
+def ways_to_run(scenario, trace, t, m):
+    """(cost, processor, slots in which it is busy) for each place and each start in time."""
+    size, density, unit = trace.size[0, t, m], trace.density[0, t, m], scenario.slot_duration
+    clocks = [trace.device_frequency[0, m], *trace.server_frequency[0]]
+    for place, clock in enumerate(clocks):
+        work, sent = int(model.computing_delay(size, density, clock, unit, True)), 0
+        energy = model.computing_energy(scenario.switched_capacitance, clock, size, density)
+        if place:
+            rate = trace.rate[0, m, place - 1]
+            sent = int(model.transmission_delay(size, rate, unit, True))
+            energy += model.transmission_energy(scenario.transmission_power, size, rate)
+        for start in range(t + sent, t + scenario.tau_max_slots - work + 1):
+            cost = scenario.weights.delay * (start + work - t) * unit + scenario.weights.energy * energy
+            yield cost, m if place == 0 else scenario.devices + place - 1, range(start, start + work)
+
+
+def linear_relaxation(scenario, trace):
+    """Least objective if tasks may be split: each has one place and start, a processor one task a slot; HiGHS."""
+    costs, tasks, busy = [], [], []
+    for number, (t, m) in enumerate(np.argwhere(trace.has_task[0])):
+        for cost, processor, slots in ways_to_run(scenario, trace, t, m):
+            busy += [(processor * 1000 + slot, len(costs)) for slot in slots]
+            costs, tasks = [*costs, cost], [*tasks, number]
+        drop = scenario.weights.drop + scenario.weights.delay * scenario.tau_max_slots * scenario.slot_duration
+        costs, tasks = [*costs, drop], [*tasks, number]
+    places, columns = np.transpose(busy)
+    _, places = np.unique(places, return_inverse=True)
+    room = sparse.csr_matrix((np.ones(len(places)), (places, columns)), shape=(places.max() + 1, len(costs)))
+    once = sparse.csr_matrix((np.ones(len(costs)), (tasks, np.arange(len(costs)))))
+    found = linprog(costs, room, np.ones(room.shape[0]), once, np.ones(once.shape[0]), method="highs")
+    return found.fun / (scenario.slots * scenario.devices)
+
+
+@pytest.mark.parametrize("devices, servers, slots", [(2, 2, 2), (6, 2, 10), (8, 2, 16)])
+def test_a_linear_relaxation_is_near_the_bound(devices, servers, slots):
+    """Neither is always the higher one; a mistake in either would put it above what a rule reaches, or far below."""
+    scenario = small_scenario(devices, servers, slots, tau=10, **WHOLE_SLOTS, **OWN_SCALE)
+    for seed, (busy, longest) in itertools.product(range(3), [(0.6, 4.0), (1.0, 2.0)]):
+        trace = small_trace(scenario, seed, 1.0, busy, longest=longest)
+        linear, bound = linear_relaxation(scenario, trace), lower_bound(scenario, trace)[0]
+        best = min(evaluate(make_policy(rule, scenario, 0), scenario, trace).metrics()["cost"][0] for rule in POLICIES)
+        assert max(linear, bound) <= best * (1.0 + 1e-6)
+        assert 0.75 < bound / linear < 1.1
 
 
 # --- how it moves ------------------------------------------------------------------------------------------------
