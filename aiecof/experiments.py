@@ -23,6 +23,8 @@ from aiecof.workload import draw_trace
 
 TRAINING, EVALUATION = 100, 20
 """Episodes: of a training (Algorithm 1's e_max has no value; Figs. 3, 5 and 6 show about as many), of an evaluation."""
+QUICK_TRAINING, QUICK_EVALUATION = 10, 3
+"""The same in the quick profile: enough to see curves rise, too little to judge by."""
 BOUND = "lower-bound"
 """Not a method: what none can go below (`aiecof.bounds`)."""
 
@@ -101,8 +103,8 @@ class Cell:
 
     def trial(self, seed: int, quick: bool = False) -> Trial:
         """With a seed; the quick one is trained and judged on a few episodes."""
-        episodes = min(self.episodes, 3) if quick else self.episodes
-        return Trial(self.method, self.scenario, seed, episodes, 2 if quick else EVALUATION, self.changes)
+        episodes, judged = (QUICK_TRAINING, QUICK_EVALUATION) if quick else (TRAINING, EVALUATION)
+        return Trial(self.method, self.scenario, seed, min(self.episodes, episodes), judged, self.changes)
 
 
 def cell(method: str, scenario: Scenario, labels: dict[str, Any] | None = None, episodes=TRAINING, **changes) -> Cell:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from os.path import relpath
 from pathlib import Path
 from typing import Annotated
 
@@ -35,7 +36,7 @@ def run(
     first = None if seeds is None else whole("seeds", seeds, 1)
     with progress_bar("Trials") as update:
         failures = runner.run(names, profile, whole("jobs", jobs, 1), first, place, tables, update)
-    print(f"tables are in {tables.name}/")
+    print(f"tables are in {relpath(tables)}")
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)
     if failures:

@@ -21,6 +21,7 @@ from aiecof.experiments import (
     FITTED,
     LEARNED,
     PRINTED,
+    QUICK_TRAINING,
     TRAINING,
     Experiment,
     Trial,
@@ -272,7 +273,7 @@ def test_first_seeds_come_first_and_every_cell_has_every_seed():
 def test_the_quick_profile_is_short_and_never_taken_for_the_full_one(name):
     quick = [trial for _, trial in EXPERIMENTS[name].trials("quick")]
     assert len(quick) == len(EXPERIMENTS[name].cells)
-    assert {trial.seed for trial in quick} == {0} and max(trial.episodes for trial in quick) <= 3
+    assert {trial.seed for trial in quick} == {0} and max(trial.episodes for trial in quick) <= QUICK_TRAINING
     full = {entry.trial(0).fingerprint for entry in EXPERIMENTS[name].cells}
     assert not full & {trial.fingerprint for trial in quick}
 

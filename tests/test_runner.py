@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 from aiecof import experiments, runner, training
 from aiecof.cli import app
 from aiecof.config import InvalidInput, load_scenario
-from aiecof.experiments import BOUND, EVALUATION, Experiment, cell
+from aiecof.experiments import BOUND, EVALUATION, QUICK_TRAINING, Experiment, cell
 from aiecof.policies import evaluate, make_policy
 from aiecof.runner import edited, read_table, run, stale, status, trials_of, verify, write_table
 from aiecof.training import load_policy, train, write_whole
@@ -233,7 +233,7 @@ def test_seeds_are_limited(tmp_path, finished):
 def test_the_quick_profile_is_short(tmp_path):
     run(["first", "long"], "quick", folder=tmp_path, results=tmp_path / "quick")
     runs = read_table("runs.csv", tmp_path / "quick")
-    assert set(runs["seed"]) == {0} and set(runs["episodes"]) == {0, 3}
+    assert set(runs["seed"]) == {0} and set(runs["episodes"]) == {0, 3, QUICK_TRAINING}
     assert not set(runs["run"]) & set(trials_of(EXPERIMENTS))
 
 
@@ -586,7 +586,7 @@ def test_commands_run_a_trial_and_then_the_rest(tmp_path, finished):
     assert CliRunner().invoke(app, ["trial", fingerprint, "--folder", str(folder)]).exit_code == 0
     assert [path.name for path in folder.iterdir()] == [fingerprint] and not results.exists()
     ran = CliRunner().invoke(app, ["run", "first", "second", "--folder", str(folder), "--results", str(results)])
-    assert ran.exit_code == 0 and ran.stdout == "tables are in results/\n"
+    assert ran.exit_code == 0 and ran.stdout == f"tables are in {os.path.relpath(results)}\n"
     assert_same_tables(results, finished[1])
 
 
