@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from aiecof.bounds import lower_bound
 from aiecof.config import READINGS, Scenario, TaskKind, check_choice, load_scenario
 from aiecof.methods import METHODS
 from aiecof.policies import POLICIES
@@ -47,6 +48,14 @@ def dynamics_fingerprint(scenario: Scenario) -> str:
     return hashlib.sha256(json.dumps(totals).encode()).hexdigest()[:16]
 
 
+@lru_cache(maxsize=1)
+def bound_fingerprint() -> str:
+    """Hash of the lower bound on two small episodes, so that a changed bound makes new trials."""
+    scenario = load_scenario("balanced", devices=4, servers=2, slots=10)
+    costs = lower_bound(scenario, draw_trace(scenario, 2, split="reference"))
+    return hashlib.sha256(json.dumps([f"{cost:.6g}" for cost in costs]).encode()).hexdigest()[:16]
+
+
 @dataclass(frozen=True)
 class Trial:
     """One method on one scenario with one seed.
@@ -75,6 +84,7 @@ class Trial:
     def description(self) -> dict[str, Any]:
         """Everything that decides the result."""
         values = METHODS[self.method].values(**self.changes) if self.learned else self.changes
+        own = {"bound": bound_fingerprint()} if self.method == BOUND else {}
         return {
             "method": self.method,
             "scenario": self.scenario.fingerprint,
@@ -83,7 +93,7 @@ class Trial:
             "episodes": self.episodes,
             "evaluation": self.evaluation,
             "values": values,
-        }
+        } | own
 
     @cached_property
     def fingerprint(self) -> str:

@@ -378,12 +378,13 @@ FIGURES: dict[str, Callable[[Path], Figure]] = {
 
 
 def draw_all(out: Path, results: Path = RESULTS) -> list[str]:
-    """Draw every figure whose table is there, as SVG; returns the names of those drawn."""
+    """Draw every figure of which some seed is whole, as SVG; returns the names of those drawn."""
     out.mkdir(parents=True, exist_ok=True)
     drawn = []
     for name, draw in FIGURES.items():
-        needed = [f"{name}{part}.csv" for part in "abc"] if name == "figure_3" else [f"{name}.csv"]
-        if all((results / file).exists() for file in needed):
+        needed = [f"{name}{part}" for part in "abc"] if name == "figure_3" else [name]
+        tables = {part: read_table(f"{part}.csv", results) for part in needed}
+        if all(len(t) and len(complete_seeds(t)) >= len(EXPERIMENTS[part].cells) for part, t in tables.items()):
             fig = draw(results)
             fig.savefig(out / f"{name}.svg", metadata={"Date": None})
             plt.close(fig)

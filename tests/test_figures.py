@@ -61,6 +61,16 @@ def test_every_figure_is_drawn_from_what_a_run_writes(tmp_path):
         assert (tmp_path / f"{name}.svg").stat().st_size > 10_000
 
 
+def test_what_no_seed_has_whole_is_not_drawn(tmp_path):
+    """As after `aiecof run table_iv`, which leaves the trials that Fig. 7 shares with it, and not the others."""
+    results = tmp_path / "results"
+    shutil.copytree(RESULTS, results)
+    table = results / "figure_7.csv"
+    rows = pd.read_csv(table)
+    rows[rows["stage"].eq("late")].to_csv(table, index=False)
+    assert draw_all(tmp_path, results) == [name for name in FIGURES if name != "figure_7"]
+
+
 def test_missing_results_are_named(tmp_path):
     assert draw_all(tmp_path / "figures", tmp_path) == []
     with pytest.raises(InvalidInput, match="figure_8"):
