@@ -47,7 +47,8 @@ def visit(browser, address):
 
         def count(response):
             seen["failed"] += [response.url] if response.status >= 400 else []
-            seen["bytes"] += len(response.body()) if response.status == 200 else 0
+            size = len(response.body()) if response.status == 200 else 0  # while it is read, others are counted
+            seen["bytes"] += size
 
         page.route("**/*", fetch)
         page.on("console", lambda message: seen["errors"].append(message.text) if message.type == "error" else None)
