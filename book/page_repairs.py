@@ -2,7 +2,7 @@
 
 - Jupyter Book loads Thebe for live cells, which this book does not have: its pages work without a network. Its script
   stands twice on every page, and the second one is an error in the reader's console.
-- The theme loads its icons twice, as fonts and as a script of 1.5 MB that draws them: half the weight of a page.
+- The theme loads its icons twice, as fonts and as a script that draws them: a third of the weight of a page.
 - Sphinx calls a bibliography a list of things that are no list items, which confuses screen readers.
 """
 
