@@ -28,10 +28,11 @@ import pandas as pd
 import torch as th
 from joblib import Parallel, delayed
 
+from aiecof.bounds import lower_bound
 from aiecof.config import InvalidInput, check_choice, check_integer, load_scenario
 from aiecof.experiments import BOUND, EXPERIMENTS, KEPT, TRAINING, Experiment, Trial
 from aiecof.policies import evaluate, make_policy
-from aiecof.training import PACKAGES, Run, train, write_whole
+from aiecof.training import PACKAGES, Run, alone, make_folder, train, write_whole
 from aiecof.workload import draw_trace
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,21 +42,10 @@ TABLES = {"runs.csv": "run actions", "curves.parquet": "run episode", "devices.p
 """File in `results/` -> columns that tell its rows apart."""
 
 
-def _make(name: str, path: Path) -> Path:
-    """The folder at a path; `InvalidInput` for the field `name` if there can be none."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InvalidInput(name, str(path), f"a folder that can be written ({error.strerror})") from None
-    return path
-
-
 def _judge(trial: Trial, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Means by kind of action, and the rest of the result."""
     scenario = trial.scenario
     if trial.method == BOUND:
-        from aiecof.bounds import lower_bound
-
         trace = draw_trace(scenario, trial.evaluation, trial.seed)
         return {"none": {"cost": float(lower_bound(scenario, trace).mean())}}, {}
     rest: dict[str, Any] = {}
@@ -77,28 +67,29 @@ def _judge(trial: Trial, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def run_trial(trial: Trial, folder: Path) -> dict[str, Any]:
-    """Compute a trial in its folder, or read what is there."""
-    place = _make("folder", folder / trial.fingerprint)
+    """Compute a trial in its folder, or read what is there; of two processes that want it, one waits for the other."""
+    place = folder / trial.fingerprint
     done = place / "result.json"
-    if done.exists():
-        return json.loads(done.read_text(encoding="utf-8"))
-    th.set_num_threads(1)  # here, because worker processes have a number of their own; several only slow it down
-    begun = time.perf_counter()
-    judged, rest = _judge(trial, place)
-    result = {
-        "run": trial.fingerprint,
-        "method": trial.method,
-        "scenario": trial.scenario.name,
-        "seed": trial.seed,
-        "episodes": trial.episodes,
-        "versions": " ".join(f"{name}={version(name)}" for name in PACKAGES),
-        "wall_time": time.perf_counter() - begun,
-        "counts": Run(place).method.counts if trial.learned else next(iter(judged)),
-        "actions": judged,
-    }
-    write_whole(done, json.dumps(result | rest).encode())
-    for name in ("checkpoint.safetensors", "curve.csv"):  # what was learned is in policy.safetensors
-        (place / name).unlink(missing_ok=True)
+    with alone(place):
+        if done.exists():
+            return json.loads(done.read_text(encoding="utf-8"))
+        th.set_num_threads(1)  # here, because worker processes have a number of their own; several only slow it down
+        begun = time.perf_counter()
+        judged, rest = _judge(trial, place)
+        result = {
+            "run": trial.fingerprint,
+            "method": trial.method,
+            "scenario": trial.scenario.name,
+            "seed": trial.seed,
+            "episodes": trial.episodes,
+            "versions": " ".join(f"{name}={version(name)}" for name in PACKAGES),
+            "wall_time": time.perf_counter() - begun,
+            "counts": Run(place).method.counts if trial.learned else next(iter(judged)),
+            "actions": judged,
+        }
+        write_whole(done, json.dumps(result | rest).encode())
+        for name in ("checkpoint.safetensors", "curve.csv"):  # what was learned is in policy.safetensors
+            (place / name).unlink(missing_ok=True)
     return result | rest
 
 
@@ -107,8 +98,6 @@ def _attempt(trial: Trial, folder: Path) -> str | None:
     try:
         run_trial(trial, folder)
     except Exception as error:  # whatever it is, it is reported
-        if (folder / trial.fingerprint / "result.json").exists():
-            return None  # another process worked on it too, and was quicker
         return f"{trial.method} on {trial.scenario.name}, seed {trial.seed} ({trial.fingerprint}): {error!r}"
     return None
 
@@ -152,10 +141,11 @@ def write_result(name: str, content: bytes, results: Path = RESULTS) -> None:
 
     The digest goes first: after a kill between the two the file is the old one, which the next `collect` replaces.
     """
-    _make("results", (results / name).parent)
-    manifest = _manifest(results) | {name: hashlib.sha256(content).hexdigest()}
-    write_whole(results / "manifest.json", (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode())
-    write_whole(results / name, content)
+    make_folder((results / name).parent, "results")
+    with alone(results, "results"):
+        manifest = _manifest(results) | {name: hashlib.sha256(content).hexdigest()}
+        write_whole(results / "manifest.json", (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode())
+        write_whole(results / name, content)
 
 
 def write_table(name: str, table: pd.DataFrame, results: Path = RESULTS) -> None:
@@ -212,6 +202,11 @@ def _gathered(trials: dict[str, Trial], results: Path) -> set[str]:
 
 def collect(profile: str = "full", folder: Path = RUNS, results: Path = RESULTS) -> None:
     """Gather finished trials into `results/`: rows of trials that no experiment declares any more are left out."""
+    with alone(results, "results"):
+        _collect(profile, folder, results)
+
+
+def _collect(profile: str, folder: Path, results: Path) -> None:
     declared = trials_of(EXPERIMENTS, profile)
     tables = {name: read_table(name, results) for name in TABLES}
     known = _gathered(declared, results)
@@ -267,8 +262,8 @@ def run(
     if seeds is not None:
         check_integer("seeds", seeds, 1)
         trials = {run: trial for run, trial in trials.items() if trial.seed < seeds}
-    _make("folder", folder)
-    known = _gathered(trials, _make("results", results))
+    make_folder(folder)
+    known = _gathered(trials, make_folder(results, "results"))
     missing = [trial for run, trial in trials.items() if run not in known]
     progress(len(trials) - len(missing), len(trials))
     failures = []

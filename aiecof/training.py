@@ -2,7 +2,7 @@
 
 A run folder holds `run.json` (what was run, with which versions, how long it took), `curve.csv` (every metric of every
 training episode) and `checkpoint.safetensors` (weights, optimizer, replay buffer and random states: tensors only, no
-pickled code). A file is replaced only by a complete new one.
+pickled code). A file is replaced only by a complete new one, and by one process at a time (`lock`).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch as th
+from filelock import AcquireReturnProxy, FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -50,6 +51,23 @@ def write_whole(path: Path, content: bytes) -> None:
     except OSError as error:
         draft.unlink(missing_ok=True)
         raise InvalidInput("folder", str(path.parent), f"a folder that can be written ({error.strerror})") from None
+
+
+def make_folder(folder: Path, name: str = "folder") -> Path:
+    """A folder, with those above it; `InvalidInput` for the field `name` if there can be none."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidInput(name, str(folder), f"a folder that can be written ({error.strerror})") from None
+    return folder
+
+
+def alone(folder: Path, name: str = "folder") -> AcquireReturnProxy:
+    """Work in a folder (`with alone(folder):`) while every other process that wants to waits; a killed one lets go."""
+    try:
+        return FileLock(make_folder(folder, name) / "lock", is_singleton=True).acquire()
+    except OSError as error:
+        raise InvalidInput(name, str(folder), f"a folder that can be written ({error.strerror})") from None
 
 
 def scenario_from_dict(content: dict[str, Any]) -> Scenario:
@@ -165,7 +183,7 @@ class Run:
 
     def _read(self, with_tensors: bool = True) -> tuple[dict[str, th.Tensor], dict[str, Any]]:
         try:
-            with safe_open(self.checkpoint, "pt") as file:
+            with safe_open(self.checkpoint, "pt", backend="pread") as file:  # mmap opens it twice: it may be two files
                 header = file.metadata() or {}
                 if header.get("format") != _FORMAT or header.get("run") != self.fingerprint:
                     raise InvalidInput("checkpoint", str(self.checkpoint), "the checkpoint of this run")
@@ -313,10 +331,6 @@ def _open(folder: Path, description: dict[str, Any]) -> Run:
     """The run in a folder, made now or begun earlier; one of another kind is refused."""
     description = json.loads(json.dumps(description))
     if not (folder / "run.json").exists():
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InvalidInput("folder", str(folder), f"a folder that can be written ({error.strerror})") from None
         write_whole(folder / "run.json", json.dumps(description, indent=1).encode())
     run = Run(folder)
     for name, value in description.items():
@@ -366,18 +380,17 @@ def train(
         )
     versions = {package: version(package) for package in PACKAGES} | {"aiecof": __version__}
     description = {"method": name, "scenario": asdict(scenario), "episodes": episodes}
-    run = _open(
-        Path(folder), description | {"seed": seed, "hyperparameters": chosen.values(**changes), "versions": versions}
-    )
-    if run.finished:
-        return run
-    model, curve = run.load() if run.checkpoint.exists() else (run.build(), [])
-    begun = time.perf_counter()
-    total = episodes * scenario.slots * scenario.devices
-    watch = _Watch(run, curve, checkpoint_every, on_episode)
-    model.learn(total - model.num_timesteps, callback=watch, reset_num_timesteps=False, log_interval=None)
-    run.save(model, curve)
-    wall_time = run.description.get("wall_time", 0.0) + time.perf_counter() - begun
-    run.description["wall_time"] = wall_time
-    write_whole(run.folder / "run.json", json.dumps(run.description, indent=1).encode())
+    description |= {"seed": seed, "hyperparameters": chosen.values(**changes), "versions": versions}
+    with alone(Path(folder)):
+        run = _open(Path(folder), description)
+        if run.finished:
+            return run
+        model, curve = run.load() if run.checkpoint.exists() else (run.build(), [])
+        begun = time.perf_counter()
+        total = episodes * scenario.slots * scenario.devices
+        watch = _Watch(run, curve, checkpoint_every, on_episode)
+        model.learn(total - model.num_timesteps, callback=watch, reset_num_timesteps=False, log_interval=None)
+        run.save(model, curve)
+        run.description["wall_time"] = run.description.get("wall_time", 0.0) + time.perf_counter() - begun
+        write_whole(run.folder / "run.json", json.dumps(run.description, indent=1).encode())
     return run

@@ -41,7 +41,8 @@ def test_train_then_evaluate(small, tmp_path):
     folder = str(tmp_path / "run")
     trained = run("train", "a2c", "--scenario", small, "--episodes", "4", "--seed", "1", "--folder", folder)
     assert trained.exit_code == 0 and "4 episodes" in trained.stdout and "drop_rate" in trained.stdout
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"run.json", "curve.csv", "checkpoint.safetensors"}
+    files = {"run.json", "curve.csv", "checkpoint.safetensors", "lock"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == files
     evaluated = json.loads(run("evaluate", folder, "--episodes", "3", "--json").stdout)
     assert list(evaluated) == ["counts", "sampled", "greedy"] and evaluated["counts"] == "sampled"
     assert list(evaluated["greedy"]) == ["delay", "energy", "drop_rate", "load", "reward", "local_share"]

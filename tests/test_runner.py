@@ -8,11 +8,11 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -153,10 +153,8 @@ def test_no_completed_task_leaves_the_delay_empty(finished):
 
 
 def test_a_bound_has_a_cost_and_nothing_else(copied, monkeypatch):
-    """A bound of 0 .. 4 over the episodes, as the module that computes it might say."""
-    monkeypatch.setitem(
-        sys.modules, "aiecof.bounds", SimpleNamespace(lower_bound=lambda scenario, trace: np.arange(5.0))
-    )
+    """A bound of 0 .. 4 over the episodes, as `aiecof.bounds` might say."""
+    monkeypatch.setattr(runner, "lower_bound", lambda scenario, trace: np.arange(5.0))
     declare(monkeypatch, EXPERIMENTS | {"bound": Experiment("?", 1, (cell(BOUND, TINY),))})
     runs, results = copied
     assert run(["bound"], folder=runs, results=results) == []
@@ -365,16 +363,28 @@ def test_signals_lose_no_finished_trial(jobs, tmp_path):
     assert edited(place / "results") == []
 
 
-def test_what_another_process_finished_is_no_failure(tmp_path, monkeypatch, finished):
-    """Two processes may work on a trial; the first one to finish removes the checkpoint of the other."""
+def test_who_comes_second_waits_and_takes_what_is_there(tmp_path, monkeypatch):
+    [*_, trial] = trials_of(["second"]).values()
+    computed, judge = [], runner._judge
 
-    def overtaken(trial, place):
-        shutil.copy(finished[0] / trial.fingerprint / "result.json", place)
-        raise InvalidInput("checkpoint", "gone", "an undamaged checkpoint")
+    def slow(*arguments):
+        computed.append(arguments)
+        time.sleep(0.5)  # long enough for the other one to come
+        return judge(*arguments)
 
-    monkeypatch.setattr(runner, "_judge", overtaken)
-    assert run(["first", "second"], folder=tmp_path / "runs", results=tmp_path / "results") == []
+    monkeypatch.setattr(runner, "_judge", slow)
+    with ThreadPoolExecutor(2) as two:
+        first, second = two.map(runner.run_trial, [trial] * 2, [tmp_path] * 2)
+    assert len(computed) == 1 and first == second
+
+
+@pytest.mark.slow
+def test_two_may_run_at_once(tmp_path, finished):
+    """No trial fails, and no table loses a row or a digest."""
+    with started(tmp_path, "first", "second") as one, started(tmp_path, "second", "first") as other:
+        assert (one.wait(300), other.wait(300)) == (0, 0)
     assert_same_tables(tmp_path / "results", finished[1])
+    assert edited(tmp_path / "results") == []
 
 
 def test_a_failing_trial_does_not_stop_the_others(tmp_path, monkeypatch, finished):

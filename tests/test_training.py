@@ -1,10 +1,12 @@
 """Run folders: resumed after a kill, whole after a failed save, refused where they do not fit."""
 
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -125,6 +127,39 @@ def test_a_damaged_checkpoint_is_refused(damage, tmp_path):
     run.checkpoint.write_bytes(damaged)
     with pytest.raises(InvalidInput, match="checkpoint"):
         run.load()
+
+
+def test_a_checkpoint_replaced_while_it_is_read_is_not_mixed(tmp_path):
+    """Weights and counters are of one checkpoint, as when a training is evaluated while it goes on."""
+    run, reads, ended = tiny_run("a2c", tmp_path), 0, threading.Event()
+    model, curve = run.load()
+    versions = []
+    for number in (1, 2):
+        for value in model.policy.parameters():
+            value.data.fill_(number)
+        run.save(model, curve[:number])
+        versions.append(run.checkpoint.read_bytes())
+
+    def replace():
+        for version in itertools.cycle(versions):
+            if ended.is_set():
+                return
+            (tmp_path / "draft").write_bytes(version)
+            os.replace(tmp_path / "draft", run.checkpoint)
+
+    writer = threading.Thread(target=replace)
+    writer.start()
+    try:
+        deadline = time.monotonic() + 2
+        while time.monotonic() < deadline:
+            tensors, state = run._read()
+            numbers = {float(value.min()) for name, value in tensors.items() if name.startswith("policy.")}
+            assert numbers == {len(state["curve"])}
+            reads += 1
+    finally:
+        ended.set()
+        writer.join()
+    assert reads > 20
 
 
 def test_a_failed_save_leaves_the_old_file_whole(tmp_path, monkeypatch):
