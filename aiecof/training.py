@@ -289,7 +289,7 @@ class LearnedPolicy:
 def load_policy(path: str | Path, *, greedy: bool | None = None, seed: int = 0) -> tuple[LearnedPolicy, Scenario]:
     """What `Run.export` wrote, ready to act, and the scenario that it was trained on."""
     try:
-        with safe_open(path, "pt") as file:
+        with safe_open(path, "pt", backend="pread") as file:
             header = file.metadata() or {}
             if header.get("format") != _POLICY:
                 raise InvalidInput("policy", str(path), "a file that Run.export wrote")
