@@ -32,7 +32,7 @@ from aiecof.bounds import lower_bound
 from aiecof.config import InvalidInput, check_choice, check_integer, load_scenario
 from aiecof.experiments import BOUND, EXPERIMENTS, KEPT, TRAINING, Experiment, Trial
 from aiecof.policies import evaluate, make_policy
-from aiecof.training import PACKAGES, Run, alone, make_folder, train, write_whole
+from aiecof.training import PACKAGES, Run, alone, train, write_whole
 from aiecof.workload import draw_trace
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,6 +40,15 @@ RESULTS, RUNS = ROOT / "results", ROOT / "runs"
 METRICS = ("delay", "energy", "drop_rate", "load", "reward", "local_share", "cost")
 TABLES = {"runs.csv": "run actions", "curves.parquet": "run episode", "devices.parquet": "run device"}
 """File in `results/` -> columns that tell its rows apart."""
+
+
+def _make(name: str, path: Path) -> Path:
+    """The folder at a path; `InvalidInput` for the field `name` if there can be none."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidInput(name, str(path), f"a folder that can be written ({error.strerror})") from None
+    return path
 
 
 def _judge(trial: Trial, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -141,11 +150,10 @@ def write_result(name: str, content: bytes, results: Path = RESULTS) -> None:
 
     The digest goes first: after a kill between the two the file is the old one, which the next `collect` replaces.
     """
-    make_folder((results / name).parent, "results")
-    with alone(results, "results"):
-        manifest = _manifest(results) | {name: hashlib.sha256(content).hexdigest()}
-        write_whole(results / "manifest.json", (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode())
-        write_whole(results / name, content)
+    _make("results", (results / name).parent)
+    manifest = _manifest(results) | {name: hashlib.sha256(content).hexdigest()}
+    write_whole(results / "manifest.json", (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode())
+    write_whole(results / name, content)
 
 
 def write_table(name: str, table: pd.DataFrame, results: Path = RESULTS) -> None:
@@ -202,11 +210,6 @@ def _gathered(trials: dict[str, Trial], results: Path) -> set[str]:
 
 def collect(profile: str = "full", folder: Path = RUNS, results: Path = RESULTS) -> None:
     """Gather finished trials into `results/`: rows of trials that no experiment declares any more are left out."""
-    with alone(results, "results"):
-        _collect(profile, folder, results)
-
-
-def _collect(profile: str, folder: Path, results: Path) -> None:
     declared = trials_of(EXPERIMENTS, profile)
     tables = {name: read_table(name, results) for name in TABLES}
     known = _gathered(declared, results)
@@ -262,8 +265,8 @@ def run(
     if seeds is not None:
         check_integer("seeds", seeds, 1)
         trials = {run: trial for run, trial in trials.items() if trial.seed < seeds}
-    make_folder(folder)
-    known = _gathered(trials, make_folder(results, "results"))
+    _make("folder", folder)
+    known = _gathered(trials, _make("results", results))
     missing = [trial for run, trial in trials.items() if run not in known]
     progress(len(trials) - len(missing), len(trials))
     failures = []
@@ -273,7 +276,8 @@ def run(
             failures += [failure] if failure else []
             progress(len(trials) - len(missing) + done + 1, len(trials))
     finally:
-        collect(profile, folder, results)
+        with alone(folder):
+            collect(profile, folder, results)
     return failures
 
 

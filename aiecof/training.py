@@ -53,21 +53,13 @@ def write_whole(path: Path, content: bytes) -> None:
         raise InvalidInput("folder", str(path.parent), f"a folder that can be written ({error.strerror})") from None
 
 
-def make_folder(folder: Path, name: str = "folder") -> Path:
-    """A folder, with those above it; `InvalidInput` for the field `name` if there can be none."""
+def alone(folder: Path) -> AcquireReturnProxy:
+    """Work in a folder (`with alone(folder):`), made if need be; others wait, and a process that is killed lets go."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / "lock", is_singleton=True).acquire()
     except OSError as error:
-        raise InvalidInput(name, str(folder), f"a folder that can be written ({error.strerror})") from None
-    return folder
-
-
-def alone(folder: Path, name: str = "folder") -> AcquireReturnProxy:
-    """Work in a folder (`with alone(folder):`) while every other process that wants to waits; a killed one lets go."""
-    try:
-        return FileLock(make_folder(folder, name) / "lock", is_singleton=True).acquire()
-    except OSError as error:
-        raise InvalidInput(name, str(folder), f"a folder that can be written ({error.strerror})") from None
+        raise InvalidInput("folder", str(folder), f"a folder that can be written ({error.strerror})") from None
 
 
 def scenario_from_dict(content: dict[str, Any]) -> Scenario:
