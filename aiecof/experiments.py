@@ -113,8 +113,9 @@ class Cell:
 
     def trial(self, seed: int, quick: bool = False) -> Trial:
         """With a seed; the quick one is trained and judged on a few episodes."""
-        episodes, judged = (QUICK_TRAINING, QUICK_EVALUATION) if quick else (TRAINING, EVALUATION)
-        return Trial(self.method, self.scenario, seed, min(self.episodes, episodes), judged, self.changes)
+        episodes = min(self.episodes, QUICK_TRAINING) if quick else self.episodes
+        judged = QUICK_EVALUATION if quick else EVALUATION
+        return Trial(self.method, self.scenario, seed, episodes, judged, self.changes)
 
 
 def cell(method: str, scenario: Scenario, labels: dict[str, Any] | None = None, episodes=TRAINING, **changes) -> Cell:

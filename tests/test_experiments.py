@@ -269,6 +269,11 @@ def test_first_seeds_come_first_and_every_cell_has_every_seed():
     assert {trial.evaluation for _, trial in experiment.trials()} == {EVALUATION}
 
 
+def test_a_cell_is_trained_as_long_as_it_says():
+    longer = cell("a2c", SMALL, episodes=3 * TRAINING)
+    assert [longer.trial(0, quick).episodes for quick in (False, True)] == [3 * TRAINING, QUICK_TRAINING]
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_the_quick_profile_is_short_and_never_taken_for_the_full_one(name):
     quick = [trial for _, trial in EXPERIMENTS[name].trials("quick")]
