@@ -167,17 +167,18 @@ def ways_to_run(scenario, trace, t, m):
 
 def linear_relaxation(scenario, trace):
     """Least objective if tasks may be split: each has one place and start, a processor one task a slot; HiGHS."""
-    costs, tasks, busy = [], [], []
+    ways, busy = [], []
     for number, (t, m) in enumerate(np.argwhere(trace.has_task[0])):
         for cost, processor, slots in ways_to_run(scenario, trace, t, m):
-            busy += [(processor * 1000 + slot, len(costs)) for slot in slots]
-            costs, tasks = [*costs, cost], [*tasks, number]
+            busy += [(processor, slot, len(ways)) for slot in slots]
+            ways.append((cost, number))
         drop = scenario.weights.drop + scenario.weights.delay * scenario.tau_max_slots * scenario.slot_duration
-        costs, tasks = [*costs, drop], [*tasks, number]
-    places, columns = np.transpose(busy)
-    _, places = np.unique(places, return_inverse=True)
-    room = sparse.csr_matrix((np.ones(len(places)), (places, columns)), shape=(places.max() + 1, len(costs)))
-    once = sparse.csr_matrix((np.ones(len(costs)), (tasks, np.arange(len(costs)))))
+        ways.append((drop, number))
+    costs, tasks = np.transpose(ways)
+    *places, columns = np.transpose(busy)
+    _, rows = np.unique(places, axis=1, return_inverse=True)
+    room = sparse.csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(rows.max() + 1, len(costs)))
+    once = sparse.csr_matrix((np.ones(len(costs)), (tasks.astype(int), np.arange(len(costs)))))
     found = linprog(costs, room, np.ones(room.shape[0]), once, np.ones(once.shape[0]), method="highs")
     return found.fun / (scenario.slots * scenario.devices)
 
