@@ -8,8 +8,8 @@
 # reads what is there and costs nothing; `update` keeps Snakemake from deleting it first.
 import sys
 
-from aiecof.experiments import EXPERIMENTS
-from aiecof.runner import RUNS, trials_of
+from aiecof.study.experiments import EXPERIMENTS
+from aiecof.study.runner import RUNS, trials_of
 
 CHOSEN = str(config.get("experiments", ",".join(EXPERIMENTS))).split(",")
 PROFILE = config.get("profile", "full")

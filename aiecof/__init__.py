@@ -1,8 +1,33 @@
-"""Executable reproduction of AIECOF: computation offloading for AIGC services at the edge."""
+"""Executable reproduction of AIECOF: computation offloading for AIGC services at the edge.
+
+What most users need is offered here and imported when it is first used: `aiecof.load_scenario("balanced")`.
+"""
 
 from gymnasium.envs.registration import register
 
-__version__ = "0.1.0"
+from aiecof.doors import open_door
 
-# An entry point as text: `aiecof.envs`, and with it Stable-Baselines3 and torch, is imported by the first `make`.
-register(id="aiecof/Offloading-v0", entry_point="aiecof.envs:OffloadingEnv")
+__version__ = "0.2.0"
+
+_PLACES = {
+    "InvalidInput": "aiecof.checks",
+    "Scenario": "aiecof.system.scenario",
+    "load_scenario": "aiecof.system.scenario",
+    "draw_trace": "aiecof.system.workload",
+    "Simulator": "aiecof.system.simulator",
+    "make_policy": "aiecof.agents.rules",
+    "evaluate": "aiecof.agents.policies",
+    "train": "aiecof.agents.training",
+    "load_policy": "aiecof.agents.learned",
+    "OffloadingEnv": "aiecof.envs",
+    "OffloadingVecEnv": "aiecof.envs",
+    "ParallelOffloadingEnv": "aiecof.envs",
+    "lower_bound": "aiecof.study.lower_bound",
+    "mean_interval": "aiecof.study.statistics",
+    "read_table": "aiecof.study.store",
+}
+__all__ = [*_PLACES]
+__getattr__, __dir__ = open_door(__name__, _PLACES)
+
+# An entry point as text: the environment is imported by the first `make`.
+register(id="aiecof/Offloading-v0", entry_point="aiecof.envs.gymnasium_env:OffloadingEnv")

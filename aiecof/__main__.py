@@ -1,6 +1,6 @@
 """`python -m aiecof` is the `aiecof` command."""
 
-from aiecof.cli import main
+from aiecof.cli.app import app
 
 if __name__ == "__main__":
-    main()
+    app()

@@ -4,11 +4,10 @@ import io
 import sys
 from pathlib import Path
 
+from aiecof_book.equations import book_titles
 from browsing import LACKING, find_browser, serve, wait_until_drawn
 from playwright.sync_api import sync_playwright
 from pypdf import PdfWriter
-
-from aiecof.equations import book_titles
 
 ROOT = Path(__file__).resolve().parent.parent
 # What is folded is opened, except code. A link to another page would lead to this machine: its text stays.

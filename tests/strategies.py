@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from aiecof.config import READINGS, Scenario, TaskKind, Weights
-from aiecof.workload import Trace
+from aiecof.system.scenario import READINGS, Scenario, TaskKind, Weights
+from aiecof.system.workload import Trace
 
 WEIGHTS = Weights(delay=0.15, energy=0.35, drop=0.6, load=0.9)  # all different, so that a mix-up shows
 RATE, FREQUENCY = 10e6, 4e9  # what one device has; the servers are a few times faster

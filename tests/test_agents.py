@@ -7,11 +7,12 @@ from sb3_contrib import RecurrentPPO
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from stable_baselines3.common.callbacks import BaseCallback
 
-from aiecof.agents import TOPPO, clipped_objective, value_loss
-from aiecof.config import InvalidInput, load_scenario
+from aiecof.agents.methods import METHODS
+from aiecof.agents.networks import CausalTransformer, ToppoPolicy
+from aiecof.agents.toppo import TOPPO, clipped_objective, value_loss
+from aiecof.checks import InvalidInput
 from aiecof.envs import OffloadingVecEnv
-from aiecof.methods import METHODS
-from aiecof.networks import CausalTransformer, ToppoPolicy
+from aiecof.system.scenario import load_scenario
 
 th.set_num_threads(1)
 SMALL = {"devices": 3, "servers": 2, "slots": 20}

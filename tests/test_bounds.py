@@ -11,13 +11,15 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 from strategies import FREQUENCY, OWN_SCALE, cases, plain_trace, repeatable, small_scenario, small_trace
 
-from aiecof import model, simulator
-from aiecof.bounds import SEQUENCES, lower_bound, optimum
-from aiecof.config import InvalidInput, Weights, load_scenario
-from aiecof.policies import POLICIES, evaluate, make_policy
-from aiecof.reference import simulate
-from aiecof.simulator import Simulator
-from aiecof.workload import draw_trace
+from aiecof.agents.policies import evaluate
+from aiecof.agents.rules import POLICIES, make_policy
+from aiecof.checks import InvalidInput
+from aiecof.study.lower_bound import SEQUENCES, lower_bound, optimum
+from aiecof.system import model, simulator
+from aiecof.system.reference import simulate
+from aiecof.system.scenario import Weights, load_scenario
+from aiecof.system.simulator import Simulator
+from aiecof.system.workload import draw_trace
 
 TINY = st.sampled_from([(1, 3, 5), (2, 2, 3), (3, 1, 4), (4, 1, 3), (2, 1, 6)])  # devices, servers, slots
 DELAY_ONLY = {"weights": Weights(delay=1.0, energy=0.0, drop=1.0, load=0.0), "switched_capacitance": 1e-30}

@@ -4,11 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aiecof import calibration
-from aiecof.calibration import COLUMNS, CONSTANTS, DYNAMICS, MEASURES
-from aiecof.config import load_scenario
-from aiecof.policies import episode_metrics, make_policy
-from aiecof.runner import read_table
+from aiecof.agents.policies import episode_metrics
+from aiecof.agents.rules import make_policy
+from aiecof.study import calibration
+from aiecof.study.calibration import COLUMNS, CONSTANTS, DYNAMICS, MEASURES
+from aiecof.study.store import read_table
+from aiecof.system.scenario import load_scenario
 
 FITTED = load_scenario("fitted")
 CANDIDATE = {

@@ -11,16 +11,20 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from aiecof import verdicts
-from aiecof.calibration import PRINTED
-from aiecof.claims import CLAIMS, PERCENTAGES, STATEMENTS, TESTS, claims, count, decide
-from aiecof.config import load_scenario
-from aiecof.experiments import BATCHES, EXPERIMENTS, LEARNED
-from aiecof.limits import least_energy, most_load, printed_limits
-from aiecof.policies import COORDINATED, POLICIES, evaluate, make_policy
-from aiecof.runner import METRICS
-from aiecof.simulator import Simulator
-from aiecof.verdicts import (
+from aiecof.agents.policies import evaluate
+from aiecof.agents.rules import COORDINATED, POLICIES, make_policy
+from aiecof.files import results_folder
+from aiecof.metrics import METRICS
+from aiecof.study import verdicts
+from aiecof.study.claims import CLAIMS, claims, count, decide
+from aiecof.study.curves import episodes_to_near_optimal, roughness
+from aiecof.study.evidence import Facts
+from aiecof.study.experiments import experiments, players
+from aiecof.study.grids import BATCHES, LEARNED
+from aiecof.study.paper import NAMES, PERCENTAGES
+from aiecof.study.print_limits import least_energy, most_load, printed_limits
+from aiecof.study.store import Manifest, declare
+from aiecof.study.verdicts import (
     DIRECTION,
     IMPOSSIBLE,
     INCONSISTENT,
@@ -29,20 +33,25 @@ from aiecof.verdicts import (
     NOT_REPRODUCED,
     REPRODUCED,
     VERDICTS,
-    episodes_to_near_optimal,
-    roughness,
+    Better,
 )
-from aiecof.workload import draw_trace, toy_scenario, toy_trace
+from aiecof.system.scenario import load_scenario
+from aiecof.system.simulator import Simulator
+from aiecof.system.workload import draw_trace, toy_scenario, toy_trace
 
 pytestmark = pytest.mark.filterwarnings("error")
 SEEDS, EPISODES, EMPTY = 3, np.arange(100), pd.DataFrame()
+PRINTED = results_folder() / "paper/table_iv.csv"
+LIMITS = results_folder() / "print_limits.csv"
+EXPERIMENTS, DECLARED = experiments(), Manifest(players=players())
 ROWS = pd.read_csv(PRINTED).set_index("algorithm").to_dict("index")
-LEVELS = {name: ROWS[row] for name, row in (verdicts.PRINTED_NAMES | {"toppo": "TOPPO"}).items()}
+LEVELS = {name: ROWS[row] for name, row in NAMES.items()}
 TABLES = ("table_iv", "figure_3a", "figure_3b", "figure_3c", "figure_4", "figure_7", "figure_8", "figure_9", "ablation")
 
 
 def reading(content):
-    """A `read_table` of what is in memory."""
+    """A `read_table` of what is in memory, what Table III allows included."""
+    content = {"print_limits.csv": pd.read_csv(LIMITS)} | content
     return lambda name: content.get(name, EMPTY)
 
 
@@ -79,7 +88,7 @@ def world(change=unchanged, tables=TABLES, seeds=SEEDS):
 
 def verdict_of(name, read):
     [claim] = [claim for claim in CLAIMS if claim.name == name]
-    return decide(claim, read)
+    return decide(claim, Facts(read, DECLARED))
 
 
 def bent(where, **values):
@@ -108,7 +117,6 @@ def printed_world():
 
 
 def test_every_claim_has_a_name_a_place_a_statement_and_a_test():
-    assert STATEMENTS.keys() == TESTS.keys()
     assert len({claim.name for claim in CLAIMS}) == len(CLAIMS) >= 40
     assert all(claim.place and claim.statement.endswith(".") for claim in CLAIMS)
     assert len({claim.statement for claim in CLAIMS}) == len(CLAIMS)
@@ -125,6 +133,7 @@ def test_the_committed_results_give_every_claim_a_verdict():
 def test_without_results_only_the_print_speaks(tmp_path):
     (tmp_path / "paper").mkdir()
     shutil.copy(PRINTED, tmp_path / "paper")
+    shutil.copy(LIMITS, tmp_path)
     found = claims(tmp_path)
     counted = count(found)
     assert counted[NO_RESULTS] + counted[IMPOSSIBLE] + counted[INCONSISTENT] == len(CLAIMS)
@@ -136,11 +145,12 @@ def test_without_results_only_the_print_speaks(tmp_path):
 def test_files_are_read_as_memory_is(tmp_path):
     read = in_table_iv()
     (tmp_path / "paper").mkdir()
-    for name in ("paper/table_iv.csv", "table_iv.csv", "curves.parquet", "devices.parquet"):
+    declare({}, players(), tmp_path)
+    for name in ("paper/table_iv.csv", "table_iv.csv", "curves.parquet", "devices.parquet", "print_limits.csv"):
         write = pd.DataFrame.to_csv if name.endswith("csv") else pd.DataFrame.to_parquet
         write(read(name), tmp_path / name, index=False)
     found = [entry.row for entry in claims(tmp_path)]
-    assert found == [decide(claim, read).row for claim in CLAIMS]
+    assert found == [decide(claim, Facts(read, DECLARED)).row for claim in CLAIMS]
     assert {row["verdict"] for row in found} > {REPRODUCED, NOT_REPRODUCED, NO_RESULTS}
 
 
@@ -169,14 +179,14 @@ def test_three_seeds_are_needed(seeds):
     ],
 )
 def test_percentages_of_table_iv(metric, rival, percent):
-    gain = verdicts._gain(pd.DataFrame(ROWS).T[metric], metric, verdicts.PRINTED_NAMES[rival])
+    gain = verdicts.gain(pd.DataFrame(ROWS).T[metric], metric, NAMES[rival])
     assert gain.exact == pytest.approx(percent, abs=0.005)
     assert gain.low < gain.exact < gain.high
 
 
 def test_rounding_of_a_delay_leaves_a_quarter_of_a_point_open():
     """0.265 / 0.337 may be 0.2645 / 0.3375 or 0.2655 / 0.3365."""
-    gain = verdicts._gain(pd.DataFrame(ROWS).T["delay"], "delay", "DQN")
+    gain = verdicts.gain(pd.DataFrame(ROWS).T["delay"], "delay", "DQN")
     assert (gain.low, gain.high) == pytest.approx((100 - 26.55 / 0.3365, 100 - 26.45 / 0.3375))
 
 
@@ -246,11 +256,11 @@ def test_least_and_most_are_met_apart(printed, verdict):
     levels = {"toppo": 0.9, "dqn": 1.0, "ac": 1.5}
     rows = [(name, seed, level) for name, level in levels.items() for seed in range(3)]
     table = pd.DataFrame(rows, columns=["method", "seed", "energy"]).assign(scenario="fitted", run="r", drop_rate=0.0)
-    test = partial(verdicts.better, reading({"table_iv.csv": table}), metrics=("energy",))
-    test = partial(test, winners=({"method": "toppo"},), losers=({"method": "dqn"}, {"method": "ac"}))
-    assert test(printed=printed)[0] == verdict
+    facts = Facts(reading({"table_iv.csv": table}), DECLARED)
+    test = partial(Better, ("energy",), ({"method": "toppo"},), ({"method": "dqn"}, {"method": "ac"}))
+    assert test(printed=printed).decide(facts)[0] == verdict
     mirrored = tuple(None if size is None else 50 - size for size in printed)
-    assert test(printed=mirrored)[0] == DIRECTION
+    assert test(printed=mirrored).decide(facts)[0] == DIRECTION
 
 
 @pytest.mark.parametrize("gap", [-2.0, 0.0, 0.5, 1.0, 2.0])
@@ -260,12 +270,8 @@ def test_a_direction_is_a_paired_t_test(gap):
     rows = [("toppo", seed, value) for seed, value in enumerate(ours)]
     rows += [("dqn", seed, value) for seed, value in reversed(list(enumerate(theirs)))]
     table = pd.DataFrame(rows, columns=["method", "seed", "reward"]).assign(scenario="fitted", run="r", drop_rate=0.0)
-    won, _ = verdicts.better(
-        reading({"table_iv.csv": table}),
-        metrics=("reward",),
-        winners=({"method": "toppo"},),
-        losers=({"method": "dqn"},),
-    )
+    test = Better(("reward",), ({"method": "toppo"},), ({"method": "dqn"},))
+    won, _ = test.decide(Facts(reading({"table_iv.csv": table}), DECLARED))
     low = scipy.stats.ttest_rel(ours, theirs).confidence_interval().low
     assert won == (REPRODUCED if low > 0 else NOT_REPRODUCED)
 

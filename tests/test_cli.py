@@ -13,12 +13,12 @@ import pytest
 from strategies import hear_interrupts
 from typer.testing import CliRunner
 
-from aiecof import bench as bench_module
-from aiecof.cli import app
-from aiecof.config import READINGS, SCENARIOS, load_scenario
-from aiecof.policies import POLICIES, make_policy
-from aiecof.simulator import Simulator
-from aiecof.workload import draw_trace
+from aiecof.agents.rules import POLICIES, make_policy
+from aiecof.cli.app import app
+from aiecof.study import bench as bench_module
+from aiecof.system.scenario import READINGS, SCENARIOS, load_scenario
+from aiecof.system.simulator import Simulator
+from aiecof.system.workload import draw_trace
 
 METRICS = ["delay", "energy", "drop_rate", "load", "reward", "local_share"]
 SIMULATE = ["simulate", "--scenario", "balanced", "--policy", "random", "--episodes", "6", "--seed", "3"]
@@ -267,7 +267,7 @@ def test_an_interrupt_is_quiet(tmp_path):
 
 
 def test_short_commands_load_nothing_heavy():
-    code = "import sys; from aiecof.cli import app\ntry: app(['scenarios'])\nexcept SystemExit: pass\n"
+    code = "import sys; from aiecof.cli.app import app\ntry: app(['scenarios'])\nexcept SystemExit: pass\n"
     heavy = {"numba", "torch", "scipy", "matplotlib", "pandas", "simpy"}
     code += f"print(sorted({heavy} & set(sys.modules)), file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -2,19 +2,15 @@
 
 import pytest
 import torch as th
+from aiecof_book.complexity import gradient_multiply_adds, layers, printed_multiply_adds, rollout_multiply_adds
 from stable_baselines3.common.callbacks import BaseCallback
 from torch.utils.flop_counter import FlopCounterMode
 
-from aiecof.complexity import (
-    gradient_multiply_adds,
-    layers,
-    printed_multiply_adds,
-    rollout_multiply_adds,
-)
-from aiecof.config import InvalidInput, load_scenario
+from aiecof.agents.methods import METHODS
+from aiecof.agents.networks import trainable_parameters
+from aiecof.checks import InvalidInput
 from aiecof.envs import OffloadingVecEnv
-from aiecof.methods import METHODS
-from aiecof.networks import trainable_parameters
+from aiecof.system.scenario import load_scenario
 
 th.set_num_threads(1)
 

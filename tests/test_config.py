@@ -8,12 +8,12 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from aiecof.config import (
+from aiecof.checks import InvalidInput
+from aiecof.system.scenario import (
     READINGS,
     SCENARIOS,
     TABLE_III,
     TASK_KINDS,
-    InvalidInput,
     Readings,
     Scenario,
     TaskKind,

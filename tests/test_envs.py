@@ -15,10 +15,12 @@ from stable_baselines3.common.env_checker import check_env as check_sb3
 from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 
 import aiecof
-from aiecof.config import InvalidInput, load_scenario
+from aiecof.checks import InvalidInput
 from aiecof.envs import OffloadingEnv, OffloadingVecEnv, ParallelOffloadingEnv
-from aiecof.simulator import Simulator, observation_fields
-from aiecof.workload import TOY_ACTIONS, draw_trace, toy_scenario, toy_trace
+from aiecof.system.observations import observation_fields
+from aiecof.system.scenario import load_scenario
+from aiecof.system.simulator import Simulator
+from aiecof.system.workload import TOY_ACTIONS, draw_trace, toy_scenario, toy_trace
 
 SMALL = {"devices": 4, "servers": 3, "slots": 25}
 CHANGES = [

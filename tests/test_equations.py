@@ -8,9 +8,7 @@ from functools import reduce
 from pathlib import Path
 
 import pytest
-
-from aiecof.config import READINGS
-from aiecof.equations import (
+from aiecof_book.equations import (
     EQUATIONS,
     PARTS,
     Row,
@@ -20,6 +18,8 @@ from aiecof.equations import (
     claims_of_tests,
     equation_map,
 )
+
+from aiecof.system.scenario import READINGS
 
 ROOT = Path(__file__).resolve().parent.parent
 LEDGER = ROOT / "book/readings.md"

@@ -10,28 +10,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aiecof import experiments
-from aiecof.config import InvalidInput, load_scenario
+from aiecof.agents.methods import METHODS
+from aiecof.agents.rules import POLICIES, make_policy
+from aiecof.checks import InvalidInput
 from aiecof.envs import OffloadingVecEnv
-from aiecof.experiments import (
+from aiecof.study import experiments
+from aiecof.study.experiments import (
     BALANCED,
-    BOUND,
-    EVALUATION,
     EXPERIMENTS,
     FITTED,
-    LEARNED,
     PRINTED,
-    QUICK_TRAINING,
-    TRAINING,
     Experiment,
     Trial,
     cell,
     dynamics_fingerprint,
 )
-from aiecof.methods import METHODS
-from aiecof.policies import POLICIES, make_policy
-from aiecof.simulator import Simulator
-from aiecof.workload import draw_trace
+from aiecof.study.grids import BOUND, EVALUATION, LEARNED, QUICK_TRAINING, TRAINING
+from aiecof.system.scenario import load_scenario
+from aiecof.system.simulator import Simulator
+from aiecof.system.workload import draw_trace
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = load_scenario("balanced", devices=4, servers=2, slots=10)

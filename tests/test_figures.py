@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from aiecof import figures, runner
-from aiecof.config import InvalidInput
-from aiecof.figures import FIGURES, complete_seeds, draw_all, holds, intervals, relative_to, said
-from aiecof.runner import RESULTS
+from aiecof.checks import InvalidInput
+from aiecof.study import figures, runner
+from aiecof.study.figures import FIGURES, complete_seeds, draw_all, holds, intervals, relative_to, said
+from aiecof.study.store import RESULTS
 
 matplotlib.use("svg")
 

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numba import njit
 
-from aiecof import model
-from aiecof.config import load_scenario
-from aiecof.simulator import Simulator
-from aiecof.workload import TOY_ACTIONS, draw_trace, toy_scenario, toy_trace
+from aiecof.system import model
+from aiecof.system.scenario import load_scenario
+from aiecof.system.simulator import Simulator
+from aiecof.system.workload import TOY_ACTIONS, draw_trace, toy_scenario, toy_trace
 
 GHZ, MBIT, GCYCLE, STEP = 1e9, 1e6, 1e9, 0.1
 

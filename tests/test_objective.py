@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from numba import njit
 
-from aiecof import objective
-from aiecof.config import Weights, load_scenario
-from aiecof.kernels import COMPLETED, DROPPED, TASK
-from aiecof.simulator import Simulator, reference_energy
-from aiecof.workload import draw_trace
+from aiecof.system import objective
+from aiecof.system.kernels import COMPLETED, DROPPED, TASK
+from aiecof.system.scenario import Weights, load_scenario
+from aiecof.system.simulator import Simulator, reference_energy
+from aiecof.system.workload import draw_trace
 
 SMALL = {"devices": 4, "servers": 2, "slots": 30, "weights": Weights(delay=0.1, energy=0.2, drop=0.3, load=0.4)}
 VARIANTS = {

@@ -6,14 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from aiecof_book import playground
 from axe_playwright_python.sync_playwright import Axe
 
-from aiecof import limits, model, playground, reference
-from aiecof.config import InvalidInput, load_scenario
-from aiecof.kernels import COMPLETED, DROPPED
-from aiecof.policies import evaluate, make_policy
-from aiecof.simulator import Simulator
-from aiecof.workload import Trace, draw_trace
+from aiecof.agents.policies import evaluate
+from aiecof.agents.rules import make_policy
+from aiecof.checks import InvalidInput
+from aiecof.study import print_limits as limits
+from aiecof.system import model, reference
+from aiecof.system.kernels import COMPLETED, DROPPED
+from aiecof.system.scenario import load_scenario
+from aiecof.system.simulator import Simulator
+from aiecof.system.workload import Trace, draw_trace
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parent.parent

@@ -3,19 +3,13 @@
 import numpy as np
 import pytest
 
-from aiecof.config import InvalidInput, load_scenario
-from aiecof.policies import (
-    COORDINATED,
-    NOTHING,
-    OWN,
-    POLICIES,
-    episode_metrics,
-    evaluate,
-    longest_service_slots,
-    make_policy,
-)
-from aiecof.simulator import Simulator, observation_fields, read_observations
-from aiecof.workload import draw_trace, toy_scenario, toy_trace
+from aiecof.agents.policies import episode_metrics, evaluate
+from aiecof.agents.rules import COORDINATED, NOTHING, OWN, POLICIES, longest_service_slots, make_policy
+from aiecof.checks import InvalidInput
+from aiecof.system.observations import observation_fields, read_observations
+from aiecof.system.scenario import load_scenario
+from aiecof.system.simulator import Simulator
+from aiecof.system.workload import draw_trace, toy_scenario, toy_trace
 
 BALANCED = load_scenario("balanced")
 FIVE = load_scenario("balanced", devices=5, servers=3)
@@ -93,7 +87,7 @@ def test_metrics_are_those_of_one_batch(monkeypatch):
     scenario = load_scenario("balanced", devices=20, servers=3, slots=50)
     policy, told = make_policy("random", scenario, 4), []
     whole = evaluate(policy, scenario, draw_trace(scenario, 5, 4)).metrics()
-    monkeypatch.setattr("aiecof.policies.BATCH", 2 * 20 * 50)
+    monkeypatch.setattr("aiecof.agents.policies.BATCH", 2 * 20 * 50)
     parts = episode_metrics(policy, scenario, 5, 4, progress=told.append)
     assert told == [2, 4, 5]
     assert all(np.array_equal(parts[name], whole[name]) for name in whole)

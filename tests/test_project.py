@@ -164,9 +164,9 @@ def test_modules_import_only_modules_above():
 @pytest.mark.parametrize(
     "source",
     [
-        "import aiecof.cli",
+        "import aiecof.cli.app",
         "from aiecof import __version__, cli",
-        "from aiecof.cli import main",
+        "from aiecof.cli.app import main",
         "from . import cli",
         "from .cli import main",
         "def late():\n    from aiecof import cli as command_line",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from aiecof.config import READINGS, SCENARIOS, load_scenario
+from aiecof.system.scenario import READINGS, SCENARIOS, load_scenario
 
 LEDGER = (Path(__file__).resolve().parent.parent / "book/readings.md").read_text(encoding="utf-8")
 ENTRIES = dict(re.findall(r"^### R(\d+) — .*?$(.*?)(?=^\(r\d+\)=|^## |\Z)", LEDGER, flags=re.MULTILINE | re.DOTALL))

@@ -20,11 +20,12 @@ from strategies import (
     small_trace,
 )
 
-from aiecof import reference, simulator
-from aiecof.config import READINGS, SCENARIOS, InvalidInput, load_scenario
-from aiecof.reference import simulate
-from aiecof.simulator import Simulator, reference_energy
-from aiecof.workload import TOY_ACTIONS, Trace, draw_trace, toy_scenario, toy_trace
+from aiecof.checks import InvalidInput
+from aiecof.system import reference, simulator
+from aiecof.system.reference import simulate
+from aiecof.system.scenario import READINGS, SCENARIOS, load_scenario
+from aiecof.system.simulator import Simulator, reference_energy
+from aiecof.system.workload import TOY_ACTIONS, Trace, draw_trace, toy_scenario, toy_trace
 
 BOOKED = "place fate wait_slots transmission_wait_slots transmission_slots computing_slots end_slot".split()
 

@@ -21,14 +21,21 @@ import torch as th
 from strategies import hear_interrupts
 from typer.testing import CliRunner
 
-from aiecof import experiments, runner, training
-from aiecof.cli import app
-from aiecof.config import InvalidInput, load_scenario
-from aiecof.experiments import BOUND, EVALUATION, QUICK_TRAINING, Experiment, cell
-from aiecof.policies import evaluate, make_policy
-from aiecof.runner import edited, read_table, run, stale, status, trials_of, verify, write_table
-from aiecof.training import load_policy, train, write_whole
-from aiecof.workload import draw_trace
+from aiecof.agents import training
+from aiecof.agents.learned import load_policy
+from aiecof.agents.policies import evaluate
+from aiecof.agents.rules import make_policy
+from aiecof.agents.training import train
+from aiecof.checks import InvalidInput
+from aiecof.cli.app import app
+from aiecof.files import write_whole
+from aiecof.study import experiments, runner
+from aiecof.study.experiments import Experiment, cell
+from aiecof.study.grids import BOUND, EVALUATION, QUICK_TRAINING
+from aiecof.study.runner import run, stale, status, trials_of, verify
+from aiecof.study.store import edited, read_table, write_table
+from aiecof.system.scenario import load_scenario
+from aiecof.system.workload import draw_trace
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = load_scenario("balanced", devices=4, servers=2, slots=10)
@@ -48,8 +55,8 @@ EXPERIMENTS = {
 
 def declare(patch, declared=EXPERIMENTS):
     """Let these be all experiments there are."""
-    for module in (experiments, runner):
-        patch.setattr(module, "EXPERIMENTS", declared)
+    patch.setattr(experiments, "experiments", lambda: declared)
+    patch.setattr(experiments, "players", dict)
 
 
 @pytest.fixture(autouse=True)
@@ -153,7 +160,7 @@ def test_no_completed_task_leaves_the_delay_empty(finished):
 
 
 def test_a_bound_has_a_cost_and_nothing_else(copied, monkeypatch):
-    """A bound of 0 .. 4 over the episodes, as `aiecof.bounds` might say."""
+    """A bound of 0 .. 4 over the episodes, as `aiecof.study.lower_bound` might say."""
     monkeypatch.setattr(runner, "lower_bound", lambda scenario, trace: np.arange(5.0))
     declare(monkeypatch, EXPERIMENTS | {"bound": Experiment("?", 1, (cell(BOUND, TINY),))})
     runs, results = copied

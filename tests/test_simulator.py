@@ -13,9 +13,11 @@ from hypothesis import given, settings
 from strategies import OWN_SCALE, cases, plain_trace, repeatable, small_scenario
 
 import aiecof
-from aiecof.config import InvalidInput, Weights, load_scenario
-from aiecof.simulator import Simulator, observation_fields, reference_energy
-from aiecof.workload import TOY_ACTIONS, Trace, draw_trace, toy_scenario, toy_trace
+from aiecof.checks import InvalidInput
+from aiecof.system.observations import observation_fields
+from aiecof.system.scenario import Weights, load_scenario
+from aiecof.system.simulator import Simulator, reference_energy
+from aiecof.system.workload import TOY_ACTIONS, Trace, draw_trace, toy_scenario, toy_trace
 
 # `toy_trace` under `TOY_ACTIONS`, worked out by hand. Sending: size / 2 Mbit, rounded up. Computing: Gcycles / 0.4 on
 # a device, rounded up; / 4 on server 1 and / 2 on server 2, not rounded. Deadline: 4 slots. All in slots; "on until"
@@ -521,8 +523,8 @@ def test_reference_energy_does_not_depend_on_what_it_is_used_for():
 
 SMALL_RUN = """
 import json
-from aiecof.simulator import Simulator
-from aiecof.workload import TOY_ACTIONS, toy_scenario, toy_trace
+from aiecof.system.simulator import Simulator
+from aiecof.system.workload import TOY_ACTIONS, toy_scenario, toy_trace
 
 simulator = Simulator(toy_scenario(energy_reference="own_history", cost_units="si"), record=True)
 rewards = simulator.run(toy_trace(), TOY_ACTIONS[None])

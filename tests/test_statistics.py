@@ -7,8 +7,8 @@ import pytest
 import scipy.stats
 from rliable import library, metrics
 
-from aiecof.config import InvalidInput
-from aiecof.statistics import (
+from aiecof.checks import InvalidInput
+from aiecof.study.statistics import (
     bootstrap_interval,
     interquartile_mean,
     mean_interval,

@@ -14,12 +14,15 @@ import pandas as pd
 import pytest
 import torch as th
 
-from aiecof.config import InvalidInput, load_scenario
-from aiecof.methods import METHODS
-from aiecof.policies import evaluate, make_policy
-from aiecof.training import Run, train, write_whole
-from aiecof.tuning import LEARNING_RATES, TUNING_SEEDS
-from aiecof.workload import draw_trace
+from aiecof.agents.methods import METHODS
+from aiecof.agents.policies import evaluate
+from aiecof.agents.rules import make_policy
+from aiecof.agents.training import Run, train
+from aiecof.checks import InvalidInput
+from aiecof.files import write_whole
+from aiecof.study.tuning import LEARNING_RATES, TUNING_SEEDS
+from aiecof.system.scenario import load_scenario
+from aiecof.system.workload import draw_trace
 
 th.set_num_threads(1)
 TINY = load_scenario("balanced", devices=3, servers=2, slots=20)

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from aiecof.config import InvalidInput, TaskKind, load_scenario
-from aiecof.simulator import Simulator
-from aiecof.workload import SPLITS, Trace, draw_trace, load_trace, toy_scenario, toy_trace
+from aiecof.checks import InvalidInput
+from aiecof.system.scenario import TaskKind, load_scenario
+from aiecof.system.simulator import Simulator
+from aiecof.system.workload import SPLITS, Trace, draw_trace, load_trace, toy_scenario, toy_trace
 
 ARRAYS = [entry.name for entry in fields(Trace)]
 TASKS, NETWORK = ARRAYS[:3], ARRAYS[3:]

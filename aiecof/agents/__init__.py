@@ -1,0 +1,1 @@
+"""Who decides: rules, TOPPO and the methods it is compared with (Section IV)."""

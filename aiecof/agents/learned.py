@@ -1,0 +1,88 @@
+"""What was learned, ready to act: a trained network as a policy, and the file that holds one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch as th
+from safetensors import SafetensorError, safe_open
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from aiecof.agents.methods import method
+from aiecof.agents.networks import ToppoPolicy
+from aiecof.checks import InvalidInput
+from aiecof.envs import OffloadingVecEnv
+from aiecof.system.scenario import Scenario, scenario_from_dict
+
+FORMAT = "aiecof policy 1"
+
+
+class LearnedPolicy:
+    """A trained network as a policy: observations (B, M, F) -> actions (B, M), with the memory that it keeps.
+
+    Sampled actions follow the actor's distribution; those of a value network are epsilon-greedy with the last epsilon
+    of its training.
+    """
+
+    information = "own observation and its history"
+
+    def __init__(self, model: BaseAlgorithm, history: int, greedy: bool, seed: int = 0):
+        self.policy, self.history, self.greedy = model.policy, history, greedy
+        self.policy.set_training_mode(False)
+        self.epsilon = getattr(model, "exploration_final_eps", 0.0)
+        self.seed = seed
+        self._generator = th.Generator()
+
+    def reset(self, episodes: int, first: int = 0) -> None:
+        """Forget everything; the next observations begin the episodes from `first` on."""
+        self._generator.manual_seed(int(np.random.SeedSequence([self.seed, 5, first]).generate_state(1)[0]))
+        self._memory: Any = None
+
+    @th.no_grad()
+    def __call__(self, observations: np.ndarray, has_task: np.ndarray) -> np.ndarray:
+        """One action for every device; those of devices without a task mean nothing."""
+        rows = th.as_tensor(observations).flatten(0, 1)
+        scores = self._scores(rows)
+        if self.greedy:
+            actions = scores.argmax(-1)
+        elif not hasattr(self.policy, "q_net"):
+            actions = scores.softmax(-1).multinomial(1, generator=self._generator).squeeze(1)
+        else:
+            explores = th.rand(len(rows), generator=self._generator) < self.epsilon
+            anything = th.randint(scores.shape[-1], (len(rows),), generator=self._generator)
+            actions = th.where(explores, anything, scores.argmax(-1))
+        return actions.numpy().reshape(has_task.shape)
+
+    def _scores(self, rows: th.Tensor) -> th.Tensor:
+        if isinstance(self.policy, ToppoPolicy):
+            state = self.policy.initial_state(len(rows)) if self._memory is None else self._memory
+            log_probs, self._memory = self.policy.act(rows[None], state)
+            return log_probs[0]
+        if self.history > 1:
+            past = th.zeros(len(rows), rows.shape[1] * self.history) if self._memory is None else self._memory
+            rows = self._memory = th.cat([past[:, rows.shape[1] :], rows], dim=1)
+        if hasattr(self.policy, "q_net"):
+            return self.policy.q_net(rows)
+        return self.policy.get_distribution(rows).distribution.logits
+
+
+def load_policy(path: str | Path, *, greedy: bool | None = None, seed: int = 0) -> tuple[LearnedPolicy, Scenario]:
+    """What `Run.export` wrote, ready to act, and the scenario that it was trained on."""
+    try:
+        with safe_open(path, "pt", backend="pread") as file:
+            header = file.metadata() or {}
+            if header.get("format") != FORMAT:
+                raise InvalidInput("policy", str(path), "a file that Run.export wrote")
+            weights = {name: file.get_tensor(name) for name in file.keys()}
+    except (OSError, SafetensorError) as error:
+        raise InvalidInput("policy", str(path), f"an undamaged policy ({error})") from None
+    description = json.loads(header["run"])
+    scenario, chosen = scenario_from_dict(description["scenario"]), method(description["method"])
+    env = OffloadingVecEnv(scenario, seed=description["seed"])
+    model = chosen.build(env, description["seed"], **description["hyperparameters"])
+    model.policy.load_state_dict(weights)
+    greedy = chosen.counts == "greedy" if greedy is None else greedy
+    return LearnedPolicy(model, chosen.history, greedy, seed), scenario

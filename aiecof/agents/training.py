@@ -1,0 +1,291 @@
+"""Training runs: a folder each, resumable from their last checkpoint, and their evaluation on traces no training saw.
+
+A run folder holds `run.json` (what was run, with which versions, how long it took), `curve.csv` (every metric of every
+training episode) and `checkpoint.safetensors` (weights, optimizer, replay buffer and random states: tensors only, no
+pickled code). A file is replaced only by a complete new one, and by one process at a time (`lock`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch as th
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+
+from aiecof import __version__
+from aiecof.agents.learned import FORMAT as POLICY_FORMAT
+from aiecof.agents.learned import LearnedPolicy
+from aiecof.agents.methods import Method, method
+from aiecof.agents.policies import evaluate
+from aiecof.checks import InvalidInput, check_integer
+from aiecof.envs import OffloadingVecEnv
+from aiecof.files import alone, write_whole
+from aiecof.system.scenario import Scenario, scenario_from_dict
+from aiecof.system.simulator import Simulator
+from aiecof.system.workload import draw_trace
+
+PACKAGES = ("numpy", "torch", "stable-baselines3", "sb3-contrib", "numba")
+_FORMAT = "aiecof run 1"
+
+
+def _random_state() -> dict[str, th.Tensor]:
+    name, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002 (SB3's buffers draw from it)
+    return {
+        "random.torch": th.get_rng_state(),
+        "random.numpy": th.from_numpy(keys.astype(np.int64)),
+        "random.numpy_rest": th.tensor([position, has_gauss, gauss], dtype=th.float64),
+    }
+
+
+def _set_random_state(tensors: dict[str, th.Tensor]) -> None:
+    th.set_rng_state(tensors["random.torch"])
+    position, has_gauss, gauss = tensors["random.numpy_rest"].tolist()
+    keys = tensors["random.numpy"].numpy().astype(np.uint32)
+    np.random.set_state(("MT19937", keys, int(position), int(has_gauss), gauss))  # noqa: NPY002
+
+
+def _replay_arrays(model: BaseAlgorithm) -> dict[str, np.ndarray]:
+    buffer = getattr(model, "replay_buffer", None)
+    if buffer is None:
+        return {}
+    return {
+        name: getattr(buffer, name) for name in ("observations", "next_observations", "actions", "rewards", "dones")
+    }
+
+
+def _tensors(model: BaseAlgorithm) -> dict[str, th.Tensor]:
+    """Everything that the rest of a training depends on, as named tensors."""
+    tensors = {f"policy.{name}": value for name, value in model.policy.state_dict().items()}
+    for index, entries in model.policy.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": th.as_tensor(value) for name, value in entries.items()}
+    for name, array in _replay_arrays(model).items():
+        used = len(array) if model.replay_buffer.full else model.replay_buffer.pos
+        tensors[f"replay.{name}"] = th.from_numpy(array[:used])
+    return {name: value.contiguous() for name, value in (tensors | _random_state()).items()}
+
+
+def _restore(model: BaseAlgorithm, tensors: dict[str, th.Tensor], counters: dict[str, Any]) -> None:
+    state: dict[int, dict[str, th.Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, entry = name.split(".", 2)
+            state.setdefault(int(index), {})[entry] = value
+    groups = model.policy.optimizer.state_dict()["param_groups"]
+    model.policy.optimizer.load_state_dict({"state": state, "param_groups": groups})
+    for name, array in _replay_arrays(model).items():
+        stored = tensors[f"replay.{name}"].numpy()
+        array[: len(stored)] = stored
+    for name in ("num_timesteps", "_n_updates", "_n_calls"):
+        if name in counters:
+            setattr(model, name, counters[name])
+    if _replay_arrays(model):
+        model.replay_buffer.pos, model.replay_buffer.full = counters["pos"], counters["full"]
+        model.action_space.np_random.bit_generator.state = counters["explorer"]
+    _set_random_state(tensors)
+
+
+def _counters(model: BaseAlgorithm) -> dict[str, Any]:
+    counters = {
+        name: getattr(model, name) for name in ("num_timesteps", "_n_updates", "_n_calls") if hasattr(model, name)
+    }
+    if _replay_arrays(model):
+        explorer = model.action_space.np_random.bit_generator.state
+        counters |= {"pos": model.replay_buffer.pos, "full": model.replay_buffer.full, "explorer": explorer}
+    return counters
+
+
+class Run:
+    """A run folder.
+
+    folder : Path
+        Where it is; `run.json` must be there.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        try:
+            self.description = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
+            self.method: Method = method(self.description["method"])
+            self.scenario = scenario_from_dict(self.description["scenario"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InvalidInput("run", str(folder), f"the folder of a training run ({error})") from None
+
+    @property
+    def checkpoint(self) -> Path:
+        """Weights and everything else needed to go on."""
+        return self.folder / "checkpoint.safetensors"
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of everything that decides the run but its length."""
+        chosen = [self.description[name] for name in ("method", "seed", "hyperparameters")]
+        content = json.dumps([*chosen, self.scenario.fingerprint], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+    @property
+    def curve(self) -> pd.DataFrame:
+        """One row a training episode, one column a metric; all checkpointed episodes."""
+        return pd.DataFrame(self._read(with_tensors=False)[1]["curve"])
+
+    @property
+    def finished(self) -> bool:
+        """Whether all episodes are done."""
+        return self.checkpoint.exists() and len(self.curve) >= self.description["episodes"]
+
+    def _read(self, with_tensors: bool = True) -> tuple[dict[str, th.Tensor], dict[str, Any]]:
+        try:
+            with safe_open(self.checkpoint, "pt", backend="pread") as file:  # mmap opens it twice: it may be two files
+                header = file.metadata() or {}
+                if header.get("format") != _FORMAT or header.get("run") != self.fingerprint:
+                    raise InvalidInput("checkpoint", str(self.checkpoint), "the checkpoint of this run")
+                names = file.keys() if with_tensors else ()
+                return {name: file.get_tensor(name) for name in names}, json.loads(header["state"])
+        except (OSError, SafetensorError) as error:
+            raise InvalidInput("checkpoint", str(self.checkpoint), f"an undamaged checkpoint ({error})") from None
+
+    def save(self, model: BaseAlgorithm, curve: list[dict[str, float]]) -> None:
+        """Write a checkpoint and the curve so far."""
+        state = json.dumps({"counters": _counters(model), "curve": curve})
+        header = {"format": _FORMAT, "run": self.fingerprint, "state": state}
+        write_whole(self.checkpoint, save(_tensors(model), header))
+        write_whole(self.folder / "curve.csv", pd.DataFrame(curve).to_csv(index_label="episode").encode())
+
+    def build(self, episode: int = 0) -> BaseAlgorithm:
+        """The untrained algorithm, in front of training episode number `episode`."""
+        seed = self.description["seed"]
+        env = OffloadingVecEnv(self.scenario, seed=seed, first=episode)
+        return self.method.build(env, seed, **self.description["hyperparameters"])
+
+    def load(self) -> tuple[BaseAlgorithm, list[dict[str, float]]]:
+        """The algorithm as the last checkpoint left it, and the curve up to there."""
+        tensors, state = self._read()
+        model = self.build(len(state["curve"]))
+        weights = {name.removeprefix("policy."): value for name, value in tensors.items() if name.startswith("policy.")}
+        try:
+            model.policy.load_state_dict(weights)
+        except RuntimeError as error:
+            raise InvalidInput("checkpoint", str(self.checkpoint), f"the weights of this network ({error})") from None
+        _restore(model, tensors, state["counters"])
+        return model, state["curve"]
+
+    def export(self, path: Path) -> None:
+        """Write the network's weights and the run's description, all that is needed to act (`load_policy`)."""
+        weights = {
+            name.removeprefix("policy."): value for name, value in self._read()[0].items() if name.startswith("policy.")
+        }
+        write_whole(path, save(weights, {"format": POLICY_FORMAT, "run": json.dumps(self.description)}))
+
+    def policy(self, *, greedy: bool | None = None, seed: int = 0) -> LearnedPolicy:
+        """What was learned, as a policy; by default with the kind of action that counts for its family."""
+        model, _ = self.load()
+        greedy = self.method.counts == "greedy" if greedy is None else greedy
+        return LearnedPolicy(model, self.method.history, greedy, seed)
+
+    def evaluate(self, episodes: int = 20, *, greedy: bool | None = None, seed: int | None = None) -> Simulator:
+        """Play held-out traces of the run's network (or of another seed's) and return the finished simulator."""
+        seed = self.description["seed"] if seed is None else seed
+        trace = draw_trace(self.scenario, episodes, seed, split="evaluation")
+        return evaluate(self.policy(greedy=greedy, seed=seed), self.scenario, trace)
+
+
+class _Watch(BaseCallback):
+    """Collects the metrics of each episode, and saves where every row stands between two episodes."""
+
+    def __init__(self, run: Run, curve: list[dict[str, float]], every: int, on_episode: Callable[[int], None] | None):
+        super().__init__()
+        self.run, self.curve, self.every, self.on_episode = run, curve, every, on_episode
+        self._saved = len(curve)
+
+    def _on_step(self) -> bool:
+        info = self.locals["infos"][0]
+        if "episode_metrics" in info:
+            self.curve.append(info["episode_metrics"])
+            if self.on_episode is not None:
+                self.on_episode(len(self.curve))
+        return True
+
+    def _on_rollout_start(self) -> None:
+        if len(self.curve) >= self._saved + self.every and self.model._last_episode_starts.all():
+            self.run.save(self.model, self.curve)
+            self._saved = len(self.curve)
+
+
+def _open(folder: Path, description: dict[str, Any]) -> Run:
+    """The run in a folder, made now or begun earlier; one of another kind is refused."""
+    description = json.loads(json.dumps(description))
+    if not (folder / "run.json").exists():
+        write_whole(folder / "run.json", json.dumps(description, indent=1).encode())
+    run = Run(folder)
+    for name, value in description.items():
+        if name not in ("versions", "episodes") and run.description.get(name) != value:
+            found = run.scenario.name if name == "scenario" else run.description.get(name)
+            raise InvalidInput(f"folder.{name}", found, f"a run with the {name} asked for, or an empty folder")
+    if run.description["episodes"] != description["episodes"]:
+        raise InvalidInput("episodes", description["episodes"], f"{run.description['episodes']}, as the run began")
+    return run
+
+
+def train(
+    name: str,
+    scenario: Scenario,
+    episodes: int,
+    seed: int,
+    folder: str | Path,
+    *,
+    checkpoint_every: int = 10,
+    on_episode: Callable[[int], None] | None = None,
+    **changes: Any,
+) -> Run:
+    """Train a method, or go on with a training that was stopped; an equal call on a finished run does nothing.
+
+    name : str
+        Of `methods.METHODS`.
+    episodes : int
+        Training episodes; every one is `slots` x `devices` transitions.
+    seed : int
+        Of the network's weights, the exploration, the training traces and (`network="run"`) the clocks.
+    folder : path
+        The run folder.
+    checkpoint_every : int
+        Episodes between two checkpoints.
+    on_episode : callable
+        Called with the number of episodes done.
+    changes : hyperparameters that differ from the registry's.
+    """
+    chosen = method(name)
+    check_integer("episodes", episodes, 1)
+    check_integer("seed", seed, 0)
+    check_integer("checkpoint_every", checkpoint_every, 1)
+    unknown = set(changes) - set(chosen.hyperparameters) - {"policy_kwargs"}
+    if unknown:
+        raise InvalidInput(
+            "changes", sorted(unknown), "hyperparameters of " + name + ": " + ", ".join(chosen.hyperparameters)
+        )
+    versions = {package: version(package) for package in PACKAGES} | {"aiecof": __version__}
+    description = {"method": name, "scenario": asdict(scenario), "episodes": episodes}
+    description |= {"seed": seed, "hyperparameters": chosen.values(**changes), "versions": versions}
+    with alone(Path(folder)):
+        run = _open(Path(folder), description)
+        if run.finished:
+            return run
+        model, curve = run.load() if run.checkpoint.exists() else (run.build(), [])
+        begun = time.perf_counter()
+        total = episodes * scenario.slots * scenario.devices
+        watch = _Watch(run, curve, checkpoint_every, on_episode)
+        model.learn(total - model.num_timesteps, callback=watch, reset_num_timesteps=False, log_interval=None)
+        run.save(model, curve)
+        run.description["wall_time"] = run.description.get("wall_time", 0.0) + time.perf_counter() - begun
+        write_whole(run.folder / "run.json", json.dumps(run.description, indent=1).encode())
+    return run

@@ -1,0 +1,1 @@
+"""The `aiecof` command: it parses, calls and prints."""

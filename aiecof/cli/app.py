@@ -1,0 +1,276 @@
+"""The `aiecof` command: it parses, calls and prints.
+
+Bad input ends with one line on the standard error and exit code 2, an interrupt with code 130. What a command needs
+is imported when it runs, so that the short ones stay short.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from aiecof.cli.console import AsJson, OneLineErrors, print_json, print_table, progress_bar, whole
+from aiecof.cli.results import COMMANDS
+from aiecof.metrics import METRICS
+from aiecof.system.scenario import READINGS, SCENARIOS, Scenario, load_scenario
+
+app = typer.Typer(
+    cls=OneLineErrors,
+    help="Offloading of AIGC tasks at the edge: simulate it, and look up where things are.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+bench = typer.Typer(cls=OneLineErrors, help="Measure speed.")
+app.add_typer(bench, name="bench")
+for _command in COMMANDS:
+    app.command()(_command)
+
+ScenarioName = Annotated[str, typer.Option(help="Name of a scenario, or path to a JSON file.")]
+Devices = Annotated[str | None, typer.Option(metavar="INTEGER", help="Another number of devices.")]
+
+
+def _chosen(scenario: str, devices: str | None) -> Scenario:
+    return load_scenario(scenario, **({} if devices is None else {"devices": whole("devices", devices, 1)}))
+
+
+def _pair(values: tuple[float, float], unit: float = 1.0) -> str:
+    low, high = (f"{value / unit:g}" for value in values)
+    return low if low == high else f"{low} - {high}"
+
+
+def _describe(scenario: Scenario) -> dict[str, object]:
+    """The main parameters of a scenario in the paper's units."""
+    per_task = scenario.readings.workload == "per_task"
+    work = tuple(scenario.workload_scale * bound for bound in scenario.workload_range)
+    rate = scenario.transmission_rate
+    return {
+        "Devices": scenario.devices,
+        "Servers": scenario.servers,
+        "Slots": f"{scenario.slots} of {scenario.slot_duration:g} s",
+        "Deadline [slots]": scenario.tau_max_slots,
+        "Arrival probability": scenario.arrival_probability,
+        "Device clock [GHz]": _pair(scenario.device_frequency, 1e9),
+        "Server clock [GHz]": _pair(scenario.server_frequency, 1e9),
+        "Rate [Mbit/s]": f"{rate / 1e6:g}" if rate else "from bandwidth, gain and noise",
+        "Task size [Mbit]": ", ".join(_pair(kind.size, 1e6) for kind in scenario.task_kinds),
+        "Workload": _pair(work, 1e6) + " Mcycle/task" if per_task else _pair(work) + " cycle/bit",
+    }
+
+
+@app.command()
+def scenarios(as_json: AsJson = False) -> None:
+    """The named scenarios: their main parameters, and the reading each takes of what the paper leaves open."""
+    named = {name: load_scenario(name) for name in SCENARIOS}
+    if as_json:
+        print_json({name: asdict(entry) | {"fingerprint": entry.fingerprint} for name, entry in named.items()})
+        return
+    described = [_describe(entry) for entry in named.values()]
+    print_table("Scenarios", ["", *named], ([name, *(d[name] for d in described)] for name in described[0]))
+    choices = ([name, *(getattr(entry.readings, name) for entry in named.values())] for name in READINGS)
+    print_table("Readings", ["", *named], choices)
+
+
+@app.command()
+def policies(as_json: AsJson = False) -> None:
+    """The policies without learning, and what each has to know."""
+    from aiecof.agents.rules import POLICIES
+
+    if as_json:
+        shown = ("description", "information", "parameters")
+        print_json({name: {key: getattr(entry, key) for key in shown} for name, entry in POLICIES.items()})
+        return
+    rows = ([name, entry.information, entry.description] for name, entry in POLICIES.items())
+    print_table("Policies", ["Name", "Uses", "Rule"], rows)
+
+
+@app.command()
+def equations(as_json: AsJson = False) -> None:
+    """Where each equation is: its function, its tests, its page of the book, and what was read into it."""
+    rows = json.loads(Path(__file__).with_name("equations.json").read_text(encoding="utf-8"))
+    if as_json:
+        print_json(rows)
+        return
+    cells = (
+        [f"({r['equation']})", r["function"] or "", "\n".join(r["tests"]), r["page"] or "", " ".join(r["readings"])]
+        for r in rows
+    )
+    print_table("Equations", ["", "Function", "Tests", "Page of the book", "Readings"], cells)
+
+
+@app.command()
+def simulate(
+    scenario: ScenarioName = "balanced",
+    policy: Annotated[str, typer.Option(help="Name of a policy; `aiecof policies` lists them.")] = "random",
+    episodes: Annotated[str, typer.Option(metavar="INTEGER", help="Number of episodes.")] = "20",
+    seed: Annotated[str, typer.Option(metavar="INTEGER", help="Seed of tasks, network and policy.")] = "0",
+    devices: Devices = None,
+    as_json: AsJson = False,
+) -> None:
+    """Simulate episodes under a policy and print means with 95 % intervals over the episodes."""
+    count, seed_number = whole("episodes", episodes, 1), whole("seed", seed, 0)
+    chosen = _chosen(scenario, devices)
+
+    from aiecof.agents.policies import episode_metrics
+    from aiecof.agents.rules import make_policy
+    from aiecof.study.statistics import mean_interval
+
+    rule = make_policy(policy, chosen, seed_number)
+    with progress_bar("Simulating", count) as update:
+        metrics = episode_metrics(rule, chosen, count, seed_number, progress=update)
+    intervals = {name: mean_interval(metrics[name])._asdict() for name in METRICS}
+    if as_json:
+        print_json(intervals)
+        return
+    title = f"{policy} on {chosen.name}: {count} episodes, {chosen.devices} devices, seed {seed_number}"
+    rows = (
+        [METRICS[name].heading, f"{entry['mean']:.4g}", f"{entry['low']:.4g} to {entry['high']:.4g}"]
+        for name, entry in intervals.items()
+    )
+    print_table(title, ["", "Mean", "95 % interval"], rows)
+
+
+@bench.command()
+def simulator(as_json: AsJson = False) -> None:
+    """Device-slots per second of the compiled simulator on one core, beside the plain event simulation."""
+    from aiecof.study.bench import bench_simulator
+
+    with Console(stderr=True).status("Measuring, for about 15 seconds"):
+        measured = bench_simulator()
+    if as_json:
+        print_json(measured)
+        return
+    key = "device_slots_per_second"
+    titles = {key: "Dynamics and rewards", f"{key}_with_observations": "With observations"}
+    speeds = ([title, *(f"{speed / 1e6:.1f}" for speed in measured[name].values())] for name, title in titles.items())
+    replicas = [f"{count} replica(s)" for count in measured[key]]
+    print_table("Million device-slots per second (30 devices, 8 servers)", ["", *replicas], speeds)
+    print(f"  {measured['reference_ratio']:,.0f} times the plain event simulation\n")
+    costs = ([devices, f"{cost:.1f}"] for devices, cost in measured["scaling"].items())
+    print_table("Cost of one device in one slot", ["Devices", "ns"], costs)
+
+
+@bench.command()
+def training(as_json: AsJson = False) -> None:
+    """Transitions per second of each learning method on one thread, TOPPO beside stock sb3-contrib."""
+    from aiecof.study.bench import bench_training
+
+    with Console(stderr=True).status("Measuring, for about two minutes"):
+        measured = bench_training()
+    if as_json:
+        print_json(measured)
+        return
+    rows = ([name, f"{speed:,.0f}"] for name, speed in measured["transitions_per_second"].items())
+    print_table("Training on balanced, 30 devices, one thread", ["Method", "Transitions per second"], rows)
+    pairs = (
+        [size, *(f"{speeds[name]:,.0f}" for name in ("toppo", "stock")), f"{speeds['ratio']:.1f}"]
+        for size, speeds in measured["by_minibatch"].items()
+    )
+    print_table("TOPPO and stock RecurrentPPO", ["Minibatch", "TOPPO", "Stock", "Ratio"], pairs)
+    print(f"  PPO without memory, minibatches of 64: {measured['ppo_minibatch_64']:,.0f}\n")
+
+
+@app.command()
+def methods(as_json: AsJson = False) -> None:
+    """The learning methods: family, network, parameters, hyperparameters and where each value comes from."""
+    from aiecof.agents.methods import METHODS, parameter_count
+
+    if as_json:
+        shown = ("family", "network", "hyperparameters", "history", "counts")
+        described = {name: {key: getattr(entry, key) for key in shown} for name, entry in METHODS.items()}
+        print_json({name: entry | {"parameters": parameter_count(name)} for name, entry in described.items()})
+        return
+    rows = ([name, m.family, m.network, f"{parameter_count(name):,}", m.counts] for name, m in METHODS.items())
+    print_table("Methods", ["Name", "Family", "Network", "Parameters", "Judged by"], rows)
+    names = sorted({key for entry in METHODS.values() for key in entry.hyperparameters})
+    cells = (
+        [
+            key,
+            *("{} ({})".format(*m.hyperparameters[key]) if key in m.hyperparameters else "" for m in METHODS.values()),
+        ]
+        for key in names
+    )
+    print_table("Hyperparameters (and source)", ["", *METHODS], cells)
+
+
+@app.command()
+def train(
+    method: Annotated[str, typer.Argument(help="Name of a method; `aiecof methods` lists them.")],
+    scenario: ScenarioName = "balanced",
+    episodes: Annotated[str, typer.Option(metavar="INTEGER", help="Training episodes.")] = "100",
+    seed: Annotated[str, typer.Option(metavar="INTEGER", help="Seed of weights, exploration, tasks, network.")] = "0",
+    devices: Devices = None,
+    folder: Annotated[str | None, typer.Option(help="Run folder; by default made from the other words.")] = None,
+) -> None:
+    """Train a method; an interrupted training goes on from its last checkpoint when called again."""
+    count, seed_number = whole("episodes", episodes, 1), whole("seed", seed, 0)
+    chosen = _chosen(scenario, devices)
+    place = folder or f"runs/{method}-{chosen.name}-{chosen.devices}-{count}-{seed_number}"
+
+    import torch
+
+    from aiecof.agents.training import train as run_training
+
+    torch.set_num_threads(1)
+    with progress_bar(f"Training {method}", count) as update:
+        run = run_training(method, chosen, count, seed_number, place, on_episode=update)
+    last = run.curve.tail(10).mean()
+    print(f"{place}: {count} episodes, {run.description['wall_time']:.0f} s; last ten: ", end="")
+    print(", ".join(f"{name} {last[name]:.4g}" for name in METRICS))
+
+
+@app.command()
+def evaluate(
+    run: Annotated[str, typer.Argument(help="A run folder that `aiecof train` wrote.")],
+    episodes: Annotated[str, typer.Option(metavar="INTEGER", help="Held-out episodes.")] = "20",
+    as_json: AsJson = False,
+) -> None:
+    """Play held-out traces with what was learned: actions sampled and greedy, the one that counts marked."""
+    count = whole("episodes", episodes, 1)
+
+    from aiecof.agents.training import Run
+    from aiecof.study.statistics import mean_interval
+
+    opened = Run(run)
+    measured = {}
+    for kind in ("sampled", "greedy"):
+        metrics = opened.evaluate(count, greedy=kind == "greedy").metrics()
+        measured[kind] = {name: mean_interval(metrics[name])._asdict() for name in METRICS}
+    if as_json:
+        print_json({"counts": opened.method.counts, **measured})
+        return
+    titles = [f"{kind}{' (counts)' if kind == opened.method.counts else ''}" for kind in measured]
+    rows = (
+        [
+            METRICS[name].heading,
+            *("{mean:.4g} ({low:.4g} to {high:.4g})".format(**measured[kind][name]) for kind in measured),
+        ]
+        for name in METRICS
+    )
+    print_table(f"{run}: {count} held-out episodes, 95 % intervals", ["", *titles], rows)
+
+
+@app.command()
+def tune(
+    method: Annotated[list[str] | None, typer.Argument(help="Methods; all of them without this.")] = None,
+    results: Annotated[str, typer.Option(help="Where the table goes.")] = "results",
+    folder: Annotated[str, typer.Option(help="Where the runs go.")] = "runs/tuning",
+) -> None:
+    """Train every method with three learning rates and write what each reached: where "tuned" values come from."""
+    import torch
+
+    from aiecof.agents.methods import METHODS
+    from aiecof.study import tuning
+    from aiecof.study.store import write_table
+
+    torch.set_num_threads(1)
+    names = method or list(METHODS)
+    total = len(names) * len(tuning.LEARNING_RATES) * len(tuning.TUNING_SEEDS)
+    with progress_bar("Tuning", total) as update:
+        table = tuning.tune(names, folder, on_run=update)
+    write_table("tuning.csv", table, Path(results))
+    print(table.groupby(["method", "learning_rate"])["reward"].mean().unstack().round(1).to_string())

@@ -1,0 +1,86 @@
+"""What all `aiecof` commands share: reading numbers, printing tables and JSON, one line for what is wrong."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from typer.core import TyperGroup
+
+from aiecof.checks import InvalidInput, check_integer
+
+
+class OneLineErrors(TyperGroup):
+    """A group of commands that says in one line what is wrong with its input."""
+
+    def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:
+        if not args[0].startswith("-") and args[0] not in self.commands:
+            raise InvalidInput("command", args[0], "one of " + ", ".join(self.commands))
+        return super().resolve_command(ctx, args)
+
+    def main(self, args: Any = None, *rest: Any, **options: Any) -> None:
+        args = list(sys.argv[1:] if args is None else args) or ["--help"]
+        try:
+            code = super().main(args, *rest, **options | {"standalone_mode": False})
+        except InvalidInput as error:
+            code = _fail(str(error))
+        except typer.TyperException as error:
+            code = _fail(f"command line: got {' '.join(args)!r}, allowed: what --help lists ({error})")
+        except MemoryError as error:
+            code = _fail(f"size: got {error}, allowed: what fits in memory")
+        sys.exit(code or 0)
+
+
+def _fail(message: str) -> int:
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    return 2
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def whole(name: str, text: str, low: int) -> int:
+    try:
+        return check_integer(name, int(text), low)
+    except ValueError:
+        raise InvalidInput(name, text, f"a whole number >= {low}") from None
+
+
+def _finite(content: Any) -> Any:
+    """The same with null for every number that JSON does not know."""
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+def print_json(content: Any) -> None:
+    print(json.dumps(_finite(content), indent=2, allow_nan=False))
+
+
+def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
+    table = Table(*columns, box=box.SIMPLE)
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    console = Console(width=None if sys.stdout.isatty() else 160, markup=False, highlight=False)
+    console.print(title, table, sep="\n")
+
+
+@contextmanager
+def progress_bar(title: str, total: int | None = None) -> Iterator[Callable[..., None]]:
+    """A bar on the terminal; gives a function to call with what is done, and the total if it was not known."""
+    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task(title, total=total)
+
+        def update(done: int, total: int | None = None) -> None:
+            progress.update(task, completed=done, **({} if total is None else {"total": total}))
+
+        yield update

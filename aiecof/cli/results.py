@@ -1,0 +1,165 @@
+"""The commands around `results/`: compute, look at what is there, verify, judge."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from os.path import relpath
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aiecof.checks import InvalidInput, check_choice
+from aiecof.cli.console import AsJson, print_json, print_table, progress_bar, whole
+from aiecof.files import alone, home
+
+Profile = Annotated[str, typer.Option(help="full, or quick: one seed and few episodes, to see it work.")]
+Folder = Annotated[str | None, typer.Option(help="Where trials work; by default runs/.")]
+Results = Annotated[str | None, typer.Option(help="Where tables go; by default results/, or runs/quick.")]
+Jobs = Annotated[str, typer.Option(metavar="INTEGER", help="Processes.")]
+
+
+def run(
+    experiment: Annotated[list[str], typer.Argument(help="Experiments, or all; `aiecof status` lists them.")],
+    profile: Profile = "full",
+    jobs: Jobs = "1",
+    seeds: Annotated[str | None, typer.Option(metavar="INTEGER", help="Only the first few seeds.")] = None,
+    folder: Folder = None,
+    results: Results = None,
+) -> None:
+    """Compute what is missing of some experiments; what is there, here or in results/, is not computed again."""
+    from aiecof.study import runner
+    from aiecof.study import experiments
+
+    names = list(experiments.experiments()) if experiment == ["all"] else experiment
+    place = Path(folder) if folder else runner.runs_folder()
+    tables = Path(results) if results else home() / "results" if profile == "full" else place / "quick"
+    first = None if seeds is None else whole("seeds", seeds, 1)
+    with progress_bar("Trials") as update:
+        failures = runner.run(names, profile, whole("jobs", jobs, 1), first, place, tables, update)
+    print(f"tables are in {relpath(tables)}")
+    for failure in failures:
+        print(f"error: {failure}", file=sys.stderr)
+    if failures:
+        raise typer.Exit(1)
+
+
+def trial(
+    fingerprint: Annotated[str, typer.Argument(help="Of the trial, as the Snakefile hands it over.")],
+    profile: Profile = "full",
+    folder: Folder = None,
+) -> None:
+    """Compute one trial: what a job of a cluster calls."""
+    from aiecof.study import runner
+    from aiecof.study import experiments
+
+    trials = experiments.trials_of(experiments.experiments(), profile)
+    chosen = trials[check_choice("trial", fingerprint, tuple(trials))]
+    runner.run_trial(chosen, Path(folder) if folder else runner.runs_folder())
+
+
+def status(as_json: AsJson = False) -> None:
+    """What is done of each experiment, what is missing, and whether results/ is as it was written."""
+    from aiecof.study import store
+
+    table, edited, stale = store.status(), store.edited(), store.stale()
+    current = store.manifest().code == store.code_state()
+    if as_json:
+        print_json({"experiments": table.to_dict("records"), "edited": edited, "stale": stale, "current": current})
+        return
+    print_table("Experiments", [name.replace("_", " ") for name in table.columns], table.itertuples(index=False))
+    print("  edited by hand or gone: " + (", ".join(edited) or "none"))
+    print("  stale trials, which no experiment declares: " + (", ".join(stale) or "none"))
+    if not current:
+        print("  the code has changed since: `aiecof gather` finds out which trials that concerns")
+
+
+def gather(folder: Folder = None, results: Results = None) -> None:
+    """Gather finished trials into results/, and write down which trials the code declares now."""
+    from aiecof.study import runner
+
+    work, place = Path(folder) if folder else runner.runs_folder(), Path(results) if results else home() / "results"
+    with alone(work):
+        runner.collect("full", work, place)
+    print(f"gathered into {relpath(place)}")
+
+
+def verify(
+    sample: Annotated[str, typer.Option(metavar="INTEGER", help="Trials to compute again.")] = "5",
+    seed: Annotated[str, typer.Option(metavar="INTEGER", help="Seed of their choice.")] = "0",
+) -> None:
+    """Compute some random trials of results/ again and compare; exit code 1 if one comes out otherwise."""
+    from aiecof.study.store import edited as edited_files
+    from aiecof.study.verify import verify as compute_again
+
+    edited = edited_files()
+    if edited:
+        raise InvalidInput("results", ", ".join(edited), "files as `aiecof run` wrote them")
+    table = compute_again(whole("sample", sample, 1), whole("seed", seed, 0))
+    rows = ([*row[:3], f"{row.difference:.1e}", "yes" if row.passed else "no"] for row in table.itertuples(index=False))
+    print_table("Computed again", ["Trial", "Method", "Seed", "Relative difference", "Passed"], rows)
+    if not table["passed"].all():
+        raise typer.Exit(1)
+
+
+def calibrate(jobs: Jobs = "1") -> None:
+    """Search the readings that explain the untrained rows of Table IV, and the reward that follows the objective."""
+    from aiecof.study import calibration
+    from aiecof.study.reward_agreement import reward_agreement
+    from aiecof.study.store import write_table
+
+    count = whole("jobs", jobs, 1)
+    with progress_bar("Candidates") as update:
+        candidates = calibration.search(count, update)
+    tied = calibration.attainability(candidates, count)
+    write_table("calibration.csv", calibration.best_of_families(candidates))
+    write_table("calibration_tied.parquet", tied)
+    write_table("identifiability.csv", calibration.identifiability(candidates, tied["tie"].iloc[0]))
+    write_table("reward_agreement.csv", reward_agreement())
+    print("wrote results/calibration.csv, calibration_tied.parquet, identifiability.csv, reward_agreement.csv")
+
+
+def replay() -> None:
+    """Play kept policies and rules under the edge services that only the plain event simulation knows."""
+    import torch
+
+    from aiecof.study.edge_services import replay_edge_services
+    from aiecof.study.store import write_table
+
+    torch.set_num_threads(1)
+    write_table("edge_services.csv", replay_edge_services())
+    print("wrote results/edge_services.csv")
+
+
+def claims(as_json: AsJson = False) -> None:
+    """Every claim of the paper with the verdict that the results come to."""
+    from aiecof.study.claims import claims as judge
+    from aiecof.study.claims import count
+
+    verdicts = judge()
+    if as_json:
+        print_json([verdict.row for verdict in verdicts])
+        return
+    rows = ([row["place"], row["statement"], row["verdict"]] for row in (verdict.row for verdict in verdicts))
+    print_table("Claims", ["Place", "Claim", "Verdict"], rows)
+    print_table("Verdicts", ["Verdict", "Claims"], count(verdicts).items())
+
+
+def figures(
+    out: Annotated[str, typer.Option(help="Folder for the drawings.")] = "_build/figures",
+    results: Annotated[str | None, typer.Option(help="Folder with the results; by default results/.")] = None,
+) -> None:
+    """Draw every figure whose results are there, as SVG; nothing is simulated or trained."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from aiecof.study.figures import draw_all
+
+    drawn = draw_all(Path(out), Path(results) if results else None)
+    if not drawn:
+        raise InvalidInput("results", results, "a folder with results: `aiecof run` makes them")
+    print(f"drew {', '.join(drawn)} into {out}")
+
+
+COMMANDS: tuple[Callable[..., None], ...] = (run, trial, gather, status, verify, calibrate, replay, claims, figures)

@@ -1,0 +1,51 @@
+"""Names that a package offers and imports when they are first used (PEP 562)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+EXTRAS = {
+    "torch": "agents",
+    "stable_baselines3": "agents",
+    "sb3_contrib": "agents",
+    "safetensors": "agents",
+    "pettingzoo": "agents",
+    "filelock": "study",
+    "joblib": "study",
+    "matplotlib": "study",
+    "pandas": "study",
+    "pyarrow": "study",
+    "seaborn": "study",
+}
+"""Module of another project -> the extra of this one that brings it."""
+
+
+def missing_extra(error: ModuleNotFoundError) -> str:
+    """What to install so that a missing module is there; empty if no extra brings it."""
+    extra = EXTRAS.get((error.name or "").partition(".")[0])
+    return f"{error.name} is not installed: pip install 'aiecof[{extra}]'" if extra else ""
+
+
+def open_door(package: str, places: dict[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """`__getattr__` and `__dir__` of a package that offers names of other modules.
+
+    places : dict
+        Name -> module that has it.
+    """
+
+    def load(name: str) -> Any:
+        if name not in places:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        try:
+            value = getattr(import_module(places[name]), name)
+        except ModuleNotFoundError as error:
+            if hint := missing_extra(error):
+                raise ModuleNotFoundError(f"{package}.{name}: {hint}", name=error.name) from error
+            raise
+        setattr(sys.modules[package], name, value)
+        return value
+
+    return load, lambda: sorted({*vars(sys.modules[package]), *places})

@@ -1,0 +1,1 @@
+"""What comes out: the experiments of Section V, their results, and what they say of the paper's claims."""

@@ -1,0 +1,139 @@
+"""How fast the compiled simulator and the learning methods are, on one core."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from sb3_contrib import RecurrentPPO
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from aiecof.agents.methods import METHODS
+from aiecof.envs import OffloadingVecEnv
+from aiecof.system.reference import simulate
+from aiecof.system.scenario import Scenario, load_scenario
+from aiecof.system.simulator import Simulator
+from aiecof.system.workload import Trace, draw_trace
+
+REPLICAS = (1, 64)
+DEVICES = (30, 100, 300, 1_000, 3_000, 10_000)
+
+
+def best_time(run: Callable[[], object], seconds: float = 1.0) -> float:
+    """Shortest time of a call [s], of as many as fit in `seconds`, after one that compiles and warms up."""
+    run()
+    times = []
+    while sum(times) < seconds or len(times) < 3:
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def _episodes(scenario: Scenario, replicas: int) -> tuple[Simulator, Trace, np.ndarray]:
+    trace = draw_trace(scenario, replicas, seed=0)
+    actions = np.random.default_rng(0).integers(scenario.actions, size=trace.size.shape)
+    return Simulator(scenario), trace, actions
+
+
+def _step_through(simulator: Simulator, trace: Trace, actions: np.ndarray) -> None:
+    simulator.reset(trace)
+    while not simulator.done:
+        simulator.step(actions[:, simulator.slot])
+
+
+def bench_simulator(seconds: float = 1.0) -> dict[str, Any]:
+    """Speed of the compiled simulator on the `balanced` scenario (30 devices, 8 servers), actions at random.
+
+    seconds : float
+        Time for each measurement [s]; the best of its repetitions counts.
+
+    Returns a dict: `device_slots_per_second`, by number of replicas, of dynamics and rewards (`Simulator.run`), and
+    `device_slots_per_second_with_observations` (`Simulator.step`); `reference_ratio`, how often faster than the
+    event simulation `reference.simulate` on the first of the same episodes; `scaling`, by number of devices, what
+    one device costs in one slot [ns], without the reference energy, which would have to be found for each number.
+    """
+    scenario = load_scenario("balanced")
+    plain, observed = {}, {}
+    for replicas in REPLICAS:
+        simulator, trace, actions = _episodes(scenario, replicas)
+        plain[str(replicas)] = actions.size / best_time(partial(simulator.run, trace, actions), seconds)
+        step_through = partial(_step_through, simulator, trace, actions)
+        observed[str(replicas)] = actions.size / best_time(step_through, seconds)
+    reference = actions[:1].size / best_time(partial(simulate, scenario, trace[:1], actions[:1]), seconds)
+    scaling = {}
+    for devices in DEVICES:
+        larger = scenario.replace(devices=devices, energy_reference="own_history", cost_units="si")
+        simulator, trace, actions = _episodes(larger, max(1, 1_000 // devices))
+        scaling[str(devices)] = 1e9 * best_time(partial(simulator.run, trace, actions), seconds) / actions.size
+    return {
+        "device_slots_per_second": plain,
+        "device_slots_per_second_with_observations": observed,
+        "reference_ratio": plain[str(REPLICAS[-1])] / reference,
+        "scaling": scaling,
+    }
+
+
+def _transitions_per_second(model: BaseAlgorithm, episodes: int) -> float:
+    """Of a training that has already played an episode."""
+    before, start = model.num_timesteps, time.perf_counter()
+    slots = model.get_env().get_attr("scenario")[0].slots
+    model.learn(episodes * slots * model.n_envs, reset_num_timesteps=False, log_interval=None)
+    return (model.num_timesteps - before) / (time.perf_counter() - start)
+
+
+def _warm(model: BaseAlgorithm) -> BaseAlgorithm:
+    _transitions_per_second(model, 1)
+    return model
+
+
+def stock_recurrent_ppo(env: OffloadingVecEnv, batch_size: int, n_epochs: int, seed: int = 0) -> RecurrentPPO:
+    """sb3-contrib's RecurrentPPO as it comes, with TOPPO's sizes and otherwise TOPPO's hyperparameters."""
+    names = ("gamma", "learning_rate", "gae_lambda", "clip_range", "ent_coef", "vf_coef", "max_grad_norm")
+    values = {name: METHODS["toppo"].hyperparameters[name][0] for name in names}
+    network = {name: METHODS["toppo"].policy_kwargs[name] for name in ("lstm_hidden_size", "net_arch")}
+    sizes = {"n_steps": env.scenario.slots, "batch_size": batch_size, "n_epochs": n_epochs}
+    return RecurrentPPO("MlpLstmPolicy", env, seed=seed, device="cpu", policy_kwargs=network, **sizes, **values)
+
+
+def bench_training(episodes: int = 3, repetitions: int = 3) -> dict[str, Any]:
+    """Training speed on `balanced` (30 devices), one thread, each method with its registered hyperparameters.
+
+    episodes : int
+        Training episodes of one measurement, after one that warms up.
+    repetitions : int
+        Times that TOPPO and stock RecurrentPPO are measured in turn, for each size of the minibatch.
+
+    Returns a dict: `transitions_per_second` by method; `toppo_over_stock`, the median of TOPPO's speed over that of
+    stock RecurrentPPO with the same layers, epochs and TOPPO's minibatch; `by_minibatch`, the two speeds (medians)
+    and their ratio for minibatches from the paper's 64 (60, in whole sequences of 10) on; `ppo_minibatch_64`, SB3's
+    PPO without memory with minibatches of 64.
+    """
+    torch.set_num_threads(1)
+    scenario = load_scenario("balanced")
+    values = METHODS["toppo"].hyperparameters
+    epochs, usual = values["n_epochs"][0], values["batch_size"][0]
+    by_minibatch = {}
+    for size in sorted({60, usual, 1_000}):
+        ours = _warm(METHODS["toppo"].build(OffloadingVecEnv(scenario, seed=0), 0, batch_size=size, target_kl=None))
+        stock = _warm(stock_recurrent_ppo(OffloadingVecEnv(scenario, seed=0), size, epochs))
+        pairs = [
+            (_transitions_per_second(ours, episodes), _transitions_per_second(stock, 1)) for _ in range(repetitions)
+        ]
+        speeds = dict(zip(("toppo", "stock"), np.median(pairs, axis=0).tolist(), strict=True))
+        by_minibatch[str(size)] = speeds | {"ratio": float(np.median([first / second for first, second in pairs]))}
+    speeds = {}
+    for name, method in METHODS.items():
+        model = _warm(method.build(OffloadingVecEnv(scenario, seed=0), 0))
+        speeds[name] = float(np.median([_transitions_per_second(model, episodes) for _ in range(repetitions)]))
+    small = _warm(METHODS["ppo"].build(OffloadingVecEnv(scenario, seed=0), 0, batch_size=64, target_kl=None))
+    return {
+        "transitions_per_second": speeds,
+        "toppo_over_stock": by_minibatch[str(usual)]["ratio"],
+        "by_minibatch": by_minibatch,
+        "ppo_minibatch_64": float(np.median([_transitions_per_second(small, episodes) for _ in range(repetitions)])),
+    }

@@ -1,0 +1,81 @@
+"""Measures of a training curve, and of the devices' loads: less is better in all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from aiecof.metrics import METRICS, Metric
+from aiecof.study.store import experiment_table, read_table
+
+FINAL, SMOOTH, NEAR, EARLY = 20, 5, 0.95, 40
+"""Episodes of the final level, of a moving mean; share of the gain that is near-optimal; episodes that are early."""
+
+
+def episodes_to_near_optimal(rewards: np.ndarray) -> float:
+    """Episodes after which the smoothed reward stays within 5 % of its gain over Random; one too many if it never does.
+
+    rewards : (E,) float
+        Of the training episodes, above Random's reward on the same network.
+    """
+    smooth = np.convolve(rewards, np.full(SMOOTH, 1.0 / SMOOTH), "valid")
+    below = np.flatnonzero(smooth < NEAR * rewards[-FINAL:].mean())
+    return float(SMOOTH + (below[-1] + 1 if below.size else 0))
+
+
+def roughness(rewards: np.ndarray) -> float:
+    """Distance of an episode's reward from the mean of its two neighbours, root mean square: a steady rise has none."""
+    return float(np.sqrt(np.mean((rewards[1:-1] - (rewards[:-2] + rewards[2:]) / 2.0) ** 2)))
+
+
+def early_roughness(rewards: np.ndarray) -> float:
+    """`roughness` of the first episodes."""
+    return roughness(rewards[:EARLY])
+
+
+CURVES: dict[str, Callable[[np.ndarray], float]] = {
+    "soon": episodes_to_near_optimal,
+    "rough": roughness,
+    "early_rough": early_roughness,
+}
+"""Name -> measure of a training curve, in rewards above Random's."""
+IMBALANCE = "imbalance"
+
+MEASURES: dict[str, Metric] = METRICS | {
+    "success_rate": Metric("Success rate", "share of tasks that succeed", "", 1),
+    "soon": Metric("Episodes to near-optimal", "episodes to near-optimal", "", -1),
+    "rough": Metric("Roughness", "roughness", "reward", -1),
+    "early_rough": Metric("Early roughness", "roughness early in the training", "reward", -1),
+    IMBALANCE: Metric("Spread of device loads", "spread of the devices' loads", "", -1),
+}
+"""Everything that a claim or a figure compares: the metrics of an episode, and what is measured on top of them."""
+
+
+def curves_of(rows: pd.DataFrame, results: Path | None = None) -> pd.DataFrame:
+    """Every training episode of the trials in a table, with the table's labels."""
+    labels = rows[[name for name in rows if name not in (*MEASURES, "wall_time")]]
+    return labels.merge(read_table("curves.parquet", results), on="run")
+
+
+def random_rewards(results: Path | None = None) -> pd.Series:
+    """Reward of Random in Table IV, by scenario and seed."""
+    rows = experiment_table("table_iv", results).query("method == 'random'")
+    return rows.set_index(["scenario", "seed"])["reward"]
+
+
+def measured(rows: pd.DataFrame, results: Path | None = None) -> pd.DataFrame:
+    """The rows with two measures of each training curve: `soon` and `rough`.
+
+    The first is NaN where Table IV has no Random on the same network.
+    """
+    random = random_rewards(results)
+    curves = curves_of(rows, results).sort_values("episode").groupby(["scenario", "seed", "run"])["reward"]
+    found = {}
+    for (*network, run), curve in curves:
+        above = curve.to_numpy(float) - random.get(tuple(network), np.nan)
+        soon = episodes_to_near_optimal(above) if np.isfinite(above).all() else np.nan
+        found[run] = {"soon": soon, "rough": roughness(curve.to_numpy(float))}
+    return rows.join(pd.DataFrame(found).T, on="run")

@@ -1,0 +1,47 @@
+"""What is compared, and over what: methods, scenarios, seeds and the values of each sweep. Nothing is imported here."""
+
+TRAINING, EVALUATION = 100, 20
+"""Episodes: of a training (Algorithm 1's e_max has no value; Figs. 3, 5 and 6 show about as many), of an evaluation."""
+QUICK_TRAINING, QUICK_EVALUATION = 10, 3
+"""The same in the quick profile: enough to see curves rise, too little to judge by."""
+
+LEARNED = ("toppo", "dqn", "double-dqn", "dueling-dqn", "d3qn", "ac", "a2c")
+"""The learned rows of Table IV."""
+UNTRAINED = ("random", "round-robin")
+"""Its rows without learning."""
+SWEEP_RULES = ("random", "round-robin", "always-local", "greedy", "frugal", "threshold-power-of-two")
+"""Rules beside the learned methods in the sweeps: the paper's two, and four on a device's own observation."""
+BOUND = "lower-bound"
+"""Not a method: what none can go below (`lower_bound`)."""
+VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
+    "TOPPO": ("toppo", {}),
+    "no clipping": ("toppo", {"clip_range": 1e6}),
+    "no step limit": ("toppo", {"target_kl": None}),
+    "neither": ("toppo", {"clip_range": 1e6, "target_kl": None}),
+    "entropy bonus": ("toppo", {"ent_coef": 0.01}),
+    "no memory (PPO)": ("ppo", {}),
+    "four observations (PPO)": ("ppo-stacked", {}),
+    "Transformer": ("toppo-transformer", {}),
+}
+"""TOPPO less one of its parts, or with another in its place: method and changed hyperparameters."""
+KEPT = tuple((scenario, method) for scenario in ("balanced", "fitted") for method in ("toppo", "dqn", "a2c"))
+"""Whose policy of seed 0 is kept in `results/policies/`, so that it can be replayed without training."""
+
+DEVICES = (20, 30, 40, 50, 60)
+"""Fig. 8: M."""
+CAPACITIES = (0.5, 1.0, 1.5)
+"""Fig. 9: factors on the clocks of all servers."""
+ARRIVALS = (0.2, 0.4, 0.6, 0.8, 1.0)
+"""Fig. 4: arrival probabilities."""
+SIZES = {"A": (2e6, 4e6), "B": (5e6, 8e6)}
+"""Fig. 4: kinds of tasks and their sizes [bit]."""
+RATES = ((1e-3, 1e-3), (1e-3, 1e-4), (1e-4, 1e-3), (1e-4, 1e-4), (1e-2, 1e-2))
+"""Fig. 3(a): learning rates of actor and critic."""
+BATCHES = (60, 120, 300, 1000)
+"""Fig. 3(b): whole sequences of 10; 60 is nearest to the paper's 64."""
+DISCOUNTS = (0.0, 0.5, 0.9, 0.99)
+"""Fig. 3(c): gamma."""
+JUDGED = ("toppo", "dqn", "a2c", "always-local", "frugal", "threshold-power-of-two")
+"""Methods that play under every other reading."""
+UNPLAYED = ("delay_mean", "energy_mean", "load_mean", "edge_service", "cost_units", "cost_load")
+"""Readings that change no decision and need no training, or that need another simulator."""

@@ -1,0 +1,225 @@
+"""Running experiments: every trial once, whatever was computed before, and tidy tables of what came out.
+
+A trial works in a folder named after its fingerprint and ends with one `result.json`; `collect` gathers those into
+`results/` (`store`), which holds everything the book draws.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch as th
+from joblib import Parallel, delayed
+
+from aiecof.agents import methods, rules
+from aiecof.agents.policies import evaluate
+from aiecof.agents.rules import make_policy
+from aiecof.agents.training import PACKAGES, Run, train
+from aiecof.checks import check_integer
+from aiecof.files import alone, home, make_folder, read_json, write_whole
+from aiecof.metrics import METRICS
+from aiecof.study import experiments
+from aiecof.study.experiments import Trial, trials_of
+from aiecof.study.grids import BOUND, KEPT, TRAINING
+from aiecof.study.lower_bound import lower_bound
+from aiecof.study.print_limits import write_limits
+from aiecof.study.store import TABLES, declare, read_table, write_result, write_table
+from aiecof.system.scenario import load_scenario
+from aiecof.system.workload import draw_trace
+
+
+def runs_folder() -> Path:
+    """Where trials work unless another folder is named."""
+    return home() / "runs"
+
+
+def _judge(trial: Trial, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Means by kind of action, and the rest of the result."""
+    scenario = trial.scenario
+    if trial.method == BOUND:
+        trace = draw_trace(scenario, trial.evaluation, trial.seed)
+        return {"none": {"cost": float(lower_bound(scenario, trace).mean())}}, {}
+    rest: dict[str, Any] = {}
+    if trial.learned:
+        run = train(trial.method, scenario, trial.episodes, trial.seed, folder, **trial.changes)
+        played = {kind: run.evaluate(trial.evaluation, greedy=kind == "greedy") for kind in ("sampled", "greedy")}
+        # A kill right after the last checkpoint leaves no time: then it is not known.
+        rest = {"curve": run.curve.to_dict("list"), "wall_time": run.description.get("wall_time", np.nan)}
+        run.export(folder / "policy.safetensors")
+        counted = played[run.method.counts]
+    else:
+        trace = draw_trace(scenario, trial.evaluation, trial.seed)
+        counted = evaluate(make_policy(trial.method, scenario, trial.seed, **trial.changes), scenario, trace)
+        played = {"rule": counted}
+    rest["load"] = counted.load.mean(axis=(0, 1)).tolist()
+    rest["clock"] = counted.trace.device_frequency[0].tolist()
+    metrics = {kind: simulator.metrics() for kind, simulator in played.items()}
+    return {kind: {name: float(np.mean(entry[name])) for name in METRICS} for kind, entry in metrics.items()}, rest
+
+
+def run_trial(trial: Trial, folder: Path) -> dict[str, Any]:
+    """Compute a trial in its folder, or read what is there; of two processes that want it, one waits for the other."""
+    place = folder / trial.fingerprint
+    done = place / "result.json"
+    with alone(place):
+        if done.exists():
+            return read_json("result", done)
+        th.set_num_threads(1)  # here, because worker processes have a number of their own; several only slow it down
+        begun = time.perf_counter()
+        judged, rest = _judge(trial, place)
+        result = {
+            "run": trial.fingerprint,
+            "method": trial.method,
+            "scenario": trial.scenario.name,
+            "seed": trial.seed,
+            "episodes": trial.episodes,
+            "versions": " ".join(f"{name}={version(name)}" for name in PACKAGES),
+            "wall_time": time.perf_counter() - begun,
+            "counts": Run(place).method.counts if trial.learned else next(iter(judged)),
+            "actions": judged,
+        }
+        write_whole(done, json.dumps(result | rest).encode())
+        for name in ("checkpoint.safetensors", "curve.csv"):  # what was learned is in policy.safetensors
+            (place / name).unlink(missing_ok=True)
+    return result | rest
+
+
+def _registered(trial: Trial) -> tuple[str, Any] | None:
+    """What a user has registered for a trial, to hand over to another process."""
+    for registry in (methods.METHODS, rules.POLICIES):
+        if trial.method in registry and registry[trial.method].added:
+            return trial.method, registry[trial.method]
+    return None
+
+
+def _attempt(trial: Trial, folder: Path, registered: tuple[str, Any] | None = None) -> str | None:
+    """Run a trial; what went wrong, so that one failure does not stop the others."""
+    try:
+        if registered:
+            (methods if isinstance(registered[1], methods.Method) else rules).register(*registered)
+        run_trial(trial, folder)
+    except Exception as error:  # whatever it is, it is reported
+        return f"{trial.method} on {trial.scenario.name}, seed {trial.seed} ({trial.fingerprint}): {error!r}"
+    return None
+
+
+def _tables(result: dict[str, Any]) -> dict[str, pd.DataFrame]:
+    """The rows of a result, by file."""
+    shared = {name: result[name] for name in ("run", "method", "scenario", "seed", "episodes", "versions")}
+    shared["wall_time"] = round(result["wall_time"], 1)
+    rows = [
+        shared | {"actions": kind, "counts": kind == result["counts"]} | metrics
+        for kind, metrics in result["actions"].items()
+    ]
+    tables = {"runs.csv": pd.DataFrame(rows)}
+    if "curve" in result:
+        curve = pd.DataFrame(result["curve"])[list(METRICS)].astype(np.float32)
+        curve.insert(0, "episode", np.arange(len(curve), dtype=np.int16))
+        tables["curves.parquet"] = curve.assign(run=result["run"])
+    if "load" in result:
+        devices = {"device": np.arange(len(result["load"]), dtype=np.int16)}
+        devices |= {name: np.array(result[name], np.float32) for name in ("clock", "load")}
+        tables["devices.parquet"] = pd.DataFrame(devices).assign(run=result["run"])
+    return tables
+
+
+def _gathered(trials: dict[str, Trial], results: Path) -> set[str]:
+    """Fingerprints of the trials with rows in every table that they belong to: a kill may leave them in some."""
+    runs, curves, devices = (set(read_table(name, results).get("run", [])) for name in TABLES)
+    return {
+        run
+        for run, trial in trials.items()
+        if run in runs and (run in curves or not trial.learned) and (run in devices or trial.method == BOUND)
+    }
+
+
+def _gather_runs(declared: dict[str, Trial], folder: Path, results: Path) -> None:
+    """Finished trials into the tables of all trials; rows that no experiment declares any more are left out."""
+    tables = {name: read_table(name, results) for name in TABLES}
+    known = _gathered(declared, results)
+    fresh = [folder / run / "result.json" for run in declared if run not in known]
+    parts = [_tables(read_json("result", path)) for path in fresh if path.exists()]
+    for name, keys in TABLES.items():
+        table = pd.concat([tables[name], *(part[name] for part in parts if name in part)])
+        if len(table):
+            table = table[table["run"].isin(list(declared))].drop_duplicates(keys.split(), keep="last")
+            table = table.sort_values(keys.split(), kind="stable")
+            if not tables[name].equals(table.reset_index(drop=True)):
+                write_table(name, table, results)
+    for scenario, method in KEPT:
+        policy = folder / Trial(method, load_scenario(scenario), 0, TRAINING).fingerprint / "policy.safetensors"
+        if policy.exists():
+            write_result(f"policies/{scenario}-{method}.safetensors", policy.read_bytes(), results)
+
+
+def collect(profile: str = "full", folder: Path | None = None, results: Path | None = None) -> None:
+    """Gather finished trials into `results/`, and write into its manifest what was declared."""
+    folder, results = folder or runs_folder(), results or home() / "results"
+    make_folder("results", results)
+    declared = experiments.experiments()
+    _gather_runs(trials_of(declared, profile), folder, results)
+    runs = read_table("runs.csv", results)
+    if len(runs):
+        counted = runs[runs["counts"]].set_index("run")[["wall_time", *METRICS]]
+        for name, experiment in declared.items():
+            rows = [labels | {"run": trial.fingerprint} for labels, trial in experiment.trials(profile)]
+            table = pd.DataFrame(rows).join(counted, on="run", how="inner")
+            if len(table) or (results / f"{name}.csv").exists():
+                write_table(f"{name}.csv", table, results)
+    write_limits(results)
+    declare(experiments.declarations(profile), experiments.players(), results)
+
+
+def run(
+    names: Iterable[str],
+    profile: str = "full",
+    jobs: int = 1,
+    seeds: int | None = None,
+    folder: Path | None = None,
+    results: Path | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[str]:
+    """Compute what is missing of some experiments, then write their tables; an interrupt writes what is there.
+
+    Returns what went wrong, one line a trial that failed.
+
+    names : iterable of str
+        Of `EXPERIMENTS`.
+    profile : {"full", "quick"}
+        The quick one has one seed and few episodes: it shows that everything works, and nothing else.
+    jobs : int
+        Processes.
+    seeds : int or None
+        Stop after the first few seeds; None takes all that are declared.
+    progress : callable
+        Called with the trials done and all trials.
+    """
+    names, jobs = list(names), check_integer("jobs", jobs, 1)
+    folder, results = folder or runs_folder(), results or home() / "results"
+    trials = trials_of(names, profile)
+    if seeds is not None:
+        check_integer("seeds", seeds, 1)
+        trials = {run: trial for run, trial in trials.items() if trial.seed < seeds}
+    make_folder("folder", folder)
+    known = _gathered(trials, make_folder("results", results))
+    missing = [trial for run, trial in trials.items() if run not in known]
+    progress(len(trials) - len(missing), len(trials))
+    failures = []
+    try:
+        parallel = Parallel(n_jobs=jobs, return_as="generator_unordered", pre_dispatch=jobs)
+        for done, failure in enumerate(
+            parallel(delayed(_attempt)(trial, folder, _registered(trial)) for trial in missing)
+        ):
+            failures += [failure] if failure else []
+            progress(len(trials) - len(missing) + done + 1, len(trials))
+    finally:
+        with alone(folder):
+            collect(profile, folder, results)
+    return failures

@@ -1,0 +1,345 @@
+"""The compiled dynamics of one slot and of whole episodes, calling the equations in `model` and `objective`.
+
+Scalars and records go from function to function, whole arrays only into the outermost ones: an array handed on costs
+Numba more than the equations do. `p` is the record `simulator.parameters` makes of a scenario. With
+`NUMBA_DISABLE_JIT=1` all of this is plain Python to step through.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numba
+import numpy as np
+from numba import njit
+
+from aiecof.system import model, objective, observations
+from aiecof.system.observations import DEADLINE, SERVERS, SIZE, TASK_INDEX, WAIT, WORKLOAD
+
+# Numba's cache looks only at the file of the function it compiles: without a folder of its own for each state of the
+# equations, a changed formula in `model` or `objective` would go on running in its old, cached form.
+_SOURCES = [Path(source.__file__) for source in (model, objective, observations)] + [Path(__file__)]
+_STATE = hashlib.sha256(b"".join(path.read_bytes() for path in _SOURCES)).hexdigest()[:12]
+_OTHERS_CACHE = numba.config.CACHE_DIR
+numba.config.CACHE_DIR = str(Path(_OTHERS_CACHE or Path(__file__).parent / "__pycache__") / f"kernels-{_STATE}")
+
+COMPLETED, DROPPED, IN_FLIGHT = 1, 2, 3
+
+_FLOATS = "wait_slots transmission_wait_slots transmission_slots computing_slots delay_slots end_slot"
+_FLOATS += " waiting_energy transmission_energy computing_energy load cost reward"
+TASK = np.dtype([("place", "i4"), ("fate", "i4")] + [(name, "f8") for name in _FLOATS.split()])
+"""Outcome of a task: place (0 device, n server n, -1 no task), fate (0 no task, 1 completed, 2 dropped, 3 in flight at
+the end), slots spent in each stage, slot of completion or drop, energies [J], load of the device at the decision, cost
+(Eq. 25), reward (Eq. 31)."""
+
+DEVICE = np.dtype([(name, "f8") for name in ("end", "energy", "delay", "tasks", "local", "counted", "failed")])
+TOTAL = np.dtype(
+    [(name, "f8") for name in ("tasks", "local", "completed", "dropped", "in_flight", "delay_completed", "delay")]
+    + [(name, "f8") for name in ("energy_completed", "energy", "load_slots", "load_decisions", "reward", "cost")]
+)
+
+
+class Arrays(NamedTuple):
+    """Everything a kernel reads or writes, first axis B."""
+
+    size: np.ndarray
+    density: np.ndarray
+    device_frequency: np.ndarray
+    server_frequency: np.ndarray
+    rate: np.ndarray
+    devices: np.ndarray
+    channel_end: np.ndarray
+    server_end: np.ndarray
+    load: np.ndarray
+    moments: np.ndarray
+    totals: np.ndarray
+    tasks: np.ndarray
+
+
+class Outcome(NamedTuple):
+    """What a decision does to its task; slots, and energies in joules."""
+
+    dropped: bool
+    lost: bool
+    start: float
+    end: float
+    delay: float
+    wait: float
+    transmission_wait: float
+    transmission: float
+    computing: float
+    waiting_energy: float
+    transmission_energy: float
+    computing_energy: float
+
+
+@njit(cache=True)
+def _part(value, until):
+    """The part of a stage that fits in the time that is left."""
+    return min(value, max(until, 0.0))
+
+
+@njit(cache=True)
+def _counted_energy(p, dropped, whole, spent):
+    """Energy that counts for a task: all of it, or what the reading says of a dropped one (R21)."""
+    if not dropped or p["dropped_energy"] == 1:
+        return whole
+    return spent if p["dropped_energy"] == 0 else 0.0
+
+
+@njit(cache=True)
+def _processor_energy(p, dropped, size, density, frequency, wait, waited, computed):
+    """Static and dynamic energy of a task on a device or a server [J]."""
+    step, power = p["slot_duration"], p["waiting_power"]
+    static = model.waiting_energy(power, wait, step)
+    dynamic = model.computing_energy(p["capacitance"], frequency, size, density)
+    done = min(computed / model.computing_delay(size, density, frequency, step, False), 1.0)
+    static = _counted_energy(p, dropped, static, model.waiting_energy(power, waited, step))
+    return static, _counted_energy(p, dropped, dynamic, dynamic * done)
+
+
+@njit(cache=True)
+def run_locally(p, size, density, frequency, previous_end, slot):
+    """What becomes of a task on its device."""
+    wait = model.waiting_delay(previous_end, slot)  # (2)
+    service = model.computing_delay(size, density, frequency, p["slot_duration"], p["ceil_device"])  # (3)
+    end = min(model.completion_slot(slot, wait, service, p["tau"], p["drop_on_wait"]), p["horizon"])  # (4)
+    dropped = model.completion_slot(slot, wait, service, np.inf) - end > model.ROUND_OFF
+    left = end - slot + 1.0 if dropped else np.inf
+    waited, computed = _part(wait, left), _part(service, left - wait)
+    static, dynamic = _processor_energy(p, dropped, size, density, frequency, wait, waited, computed)  # (7), (9)
+    delay = waited + computed  # the task's part of (5)
+    return Outcome(dropped, False, slot + wait, end, delay, waited, 0.0, 0.0, computed, static, 0.0, dynamic)
+
+
+@njit(cache=True)
+def run_on_server(p, size, density, frequency, rate, channel_end, server_end, slot):
+    """What becomes of a task that is sent to a server."""
+    step = p["slot_duration"]
+    queue = model.waiting_delay(channel_end, slot)
+    sending = model.transmission_delay(size, rate, step, p["ceil_channel"])  # (14)
+    arrival = slot + queue + sending
+    wait, service = model.edge_delay(server_end, arrival, size, density, frequency, step, p["ceil_server"])  # (18)
+    start = arrival + wait
+    deadline = min(slot + p["tau"] - 1.0, p["horizon"])
+    lost = arrival - 1.0 >= deadline - model.ROUND_OFF
+    end = min(model.completion_slot(slot, start - slot, service, p["tau"], p["drop_on_wait"]), p["horizon"])
+    end = deadline if lost else end
+    dropped = lost or model.completion_slot(slot, start - slot, service, np.inf) - end > model.ROUND_OFF
+    left = end - slot + 1.0 if dropped else np.inf
+    queued, sent = _part(queue, left), _part(sending, left - queue)
+    waited, computed = _part(wait, left - queue - sending), _part(service, left - (start - slot))
+    if p["wait_from_decision"] and not dropped:
+        wait = waited = start - slot
+    delay = queued + sent + waited + computed  # the task's part of (15) and (19)
+    static, dynamic = _processor_energy(p, dropped, size, density, frequency, wait, waited, computed)  # (20), (22)
+    radio = model.transmission_energy(p["transmission_power"], size, rate)  # (16)
+    done = min(sent / model.transmission_delay(size, rate, step, False), 1.0)
+    radio = _counted_energy(p, dropped, radio, radio * done)
+    return Outcome(dropped, lost, start, end, delay, waited, queued, sent, computed, static, radio, dynamic)
+
+
+@njit(cache=True)
+def _load_of(p, device, busy):
+    """Load of a device in a slot, in the chosen reading of Eq. (12)."""
+    if p["local_share_load"]:
+        return device["local"] / max(device["tasks"], 1.0)
+    return min(busy, p["load_cap"])  # (12), as the busy share of the slot (R13)
+
+
+@njit(cache=True)
+def _book_load(p, load, outcome, size, density, frequency):
+    """Enter the slots in which a local task will execute into its device's load, (T,)."""
+    finish = outcome.start + outcome.computing
+    if outcome.computing <= model.ROUND_OFF:
+        return
+    first = int(outcome.start + model.ROUND_OFF)
+    slot = first
+    while slot < finish - model.ROUND_OFF and slot < load.shape[0]:
+        if p["literal_load"]:
+            share = model.device_load(size, density, frequency, slot - first + 1.0, p["load_cap"])  # (12)
+        else:
+            share = min(slot + 1.0, finish) - max(float(slot), outcome.start)
+        load[slot] += share
+        slot += 1
+
+
+@njit(cache=True)
+def _add_to_history(p, device, place, dropped, energy, delay):
+    device["energy"] += energy
+    device["delay"] += delay
+    device["tasks"] += 1.0
+    device["local"] += place == 0
+    if place > 0 or not p["offloaded_failures"]:
+        device["counted"] += 1.0
+        device["failed"] += dropped
+
+
+@njit(cache=True)
+def _add_to_totals(total, fate, place, energy, delay, load, reward, cost):
+    total["tasks"] += 1.0
+    total["local"] += place == 0
+    total["load_decisions"] += load
+    total["reward"] += reward
+    total["cost"] += cost
+    if fate == IN_FLIGHT:
+        total["in_flight"] += 1.0
+        return
+    total["delay"] += delay
+    total["energy"] += energy
+    if fate == COMPLETED:
+        total["completed"] += 1.0
+        total["delay_completed"] += delay
+        total["energy_completed"] += energy
+    else:
+        total["dropped"] += 1.0
+
+
+@njit(cache=True)
+def _record(task, place, fate, outcome, load, cost, reward):
+    task["place"], task["fate"] = place, fate
+    task["wait_slots"], task["transmission_wait_slots"] = outcome.wait, outcome.transmission_wait
+    task["transmission_slots"], task["computing_slots"] = outcome.transmission, outcome.computing
+    task["delay_slots"], task["end_slot"] = outcome.delay, outcome.end
+    task["waiting_energy"], task["transmission_energy"] = outcome.waiting_energy, outcome.transmission_energy
+    task["computing_energy"] = outcome.computing_energy
+    task["load"], task["cost"], task["reward"] = load, cost, reward
+
+
+@njit(cache=True)
+def scaled_cost(p, energy, delay, dropped, load):
+    """Cost of a task whose delay and energy are measured in the units of R20."""
+    weights = p["weight_delay"], p["weight_energy"], p["weight_drop"], p["weight_load"]
+    delay, energy = delay / p["delay_scale"], energy / p["energy_scale"]
+    return objective.task_cost(delay, energy, dropped, load, weights[0], weights[1], weights[2], weights[3])  # (25)
+
+
+@njit(cache=True)
+def _sum_loads(p, devices, load, slot, moments):
+    """Sum of the devices' loads and of their squares at the start of a slot."""
+    moments[:] = 0.0
+    for m in range(devices.shape[0]):
+        busy = _load_of(p, devices[m], load[m, slot])
+        moments[0] += busy
+        moments[1] += busy * busy
+
+
+@njit(cache=True)
+def _fate(p, outcome, slots):
+    """What becomes of a task (R15)."""
+    if p["exclude_in_flight"] and outcome.end > slots - 1.0 + model.ROUND_OFF:
+        return IN_FLIGHT
+    return DROPPED if outcome.dropped else COMPLETED
+
+
+@njit(cache=True)
+def _settle(p, total, device, place, outcome, energy, load, load_variance, slot, slots):
+    """Fate, cost and reward of a task, entered into the totals."""
+    fate, delay, dropped = _fate(p, outcome, slots), outcome.delay * p["slot_duration"], outcome.dropped
+    reward = objective.decision_reward(p, device, energy, delay, dropped, load_variance, slot)  # (31)
+    charged = load if place == 0 else 0.0
+    if p["variance_cost"]:
+        charged = load_variance
+    cost = scaled_cost(p, energy, delay, dropped, charged)
+    _add_to_totals(total, fate, place, energy, delay, load, reward, cost)
+    return fate, cost, reward
+
+
+@njit(cache=True)
+def _decide(p, a, b, slot, first, actions, rewards):
+    """Decisions of devices first .. first + K - 1 of one replica; actions and rewards are (K,)."""
+    size, density, clock, server_clock = (
+        a.size[b, slot],
+        a.density[b, slot],
+        a.device_frequency[b],
+        a.server_frequency[b],
+    )
+    devices, channel_end, server_end, load = a.devices[b], a.channel_end[b], a.server_end[b], a.load[b].T
+    rate, total, moments, tasks, count = a.rate[b], a.totals[b], a.moments[b], a.tasks, a.devices.shape[1]
+    if first == 0:
+        _sum_loads(p, devices, load, slot, moments)
+    for k in range(actions.shape[0]):
+        m, place = first + k, actions[k]  # (1)
+        rewards[k] = 0.0
+        if size[m] <= 0.0:
+            continue
+        device = devices[m]
+        busy = _load_of(p, device, load[m, slot])
+        if place == 0:
+            outcome = run_locally(p, size[m], density[m], clock[m], device["end"], slot)
+            device["end"] = max(device["end"], outcome.end)
+            _book_load(p, load[m], outcome, size[m], density[m], clock[m])
+        else:
+            n = place - 1
+            c = 0 if p["shared_channel"] else n
+            free, free_server = channel_end[m, c], server_end[n]
+            outcome = run_on_server(p, size[m], density[m], server_clock[n], rate[m, n], free, free_server, slot)
+            if p["queue_channels"]:
+                channel_end[m, c] = max(free, slot + outcome.transmission_wait + outcome.transmission - 1.0)
+            if not outcome.lost:
+                server_end[n] = max(free_server, outcome.end)
+        energy = model.task_energy(outcome.waiting_energy, outcome.transmission_energy, outcome.computing_energy)
+        _add_to_history(p, device, place, outcome.dropped, energy, outcome.delay * p["slot_duration"])
+        now = _load_of(p, device, load[m, slot])
+        moments[0] += now - busy
+        moments[1] += now * now - busy * busy
+        mean = moments[0] / count
+        variance = max(moments[1] / count - mean * mean, 0.0)
+        fate, cost, reward = _settle(p, total, device, place, outcome, energy, now, variance, slot, load.shape[1])
+        rewards[k] = reward
+        if tasks.shape[0]:
+            _record(tasks[b, slot, m], place, fate, outcome, now, cost, reward)
+    if first + actions.shape[0] == count:
+        total["load_slots"] += moments[0]
+
+
+@njit(cache=True)
+def decide_replicas(p, a, slot, first, actions, rewards):
+    """`_decide` in every replica; actions and rewards are (B, K)."""
+    for b in range(actions.shape[0]):
+        _decide(p, a, b, slot, first, actions[b], rewards[b])
+
+
+@njit(cache=True)
+def run_episodes(p, a, actions, rewards):
+    """All slots of all replicas; actions and rewards are (B, T, M)."""
+    for b in range(actions.shape[0]):
+        for slot in range(actions.shape[1]):
+            _decide(p, a, b, slot, 0, actions[b, slot], rewards[b, slot])
+
+
+@njit(cache=True)
+def observe(p, a, slot, observations):
+    """Write what every device sees at the start of a slot, (B, M, F)."""
+    replicas, devices, _ = observations.shape
+    servers = a.server_end.shape[1]
+    slots = a.size.shape[1]
+    shared = np.empty(2 * servers, np.float32)
+    for b in range(replicas):
+        for n in range(servers):
+            shared[n] = a.server_frequency[b, n] / p["server_scale"]
+            shared[servers + n] = model.waiting_delay(a.server_end[b, n], slot) / p["tau"]
+        for m in range(devices):
+            row = observations[b, m]
+            size = a.size[b, slot, m]
+            has_task = size > 0.0
+            work = size if p["work_per_task"] else 1.0
+            row[TASK_INDEX] = (a.devices[b, m]["tasks"] + 1.0) / slots if has_task else 0.0
+            row[SIZE] = size / p["size_scale"]
+            row[WORKLOAD] = a.density[b, slot, m] * work / p["work_scale"] if has_task else 0.0
+            row[DEADLINE] = p["tau"] / slots if has_task else 0.0
+            row[WAIT] = model.waiting_delay(a.devices[b, m]["end"], slot) / p["tau"]
+            for i in range(2 * servers):
+                row[SERVERS + i] = shared[i]
+            if p["extended"]:
+                own = SERVERS + 2 * servers
+                row[own] = a.device_frequency[b, m] / p["device_scale"]
+                for n in range(servers):
+                    channel = 0 if p["shared_channel"] else n
+                    wait = model.waiting_delay(a.channel_end[b, m, channel], slot)
+                    row[own + 1 + n] = wait / p["tau"]
+
+
+numba.config.CACHE_DIR = _OTHERS_CACHE

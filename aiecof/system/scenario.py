@@ -1,0 +1,342 @@
+"""Scenarios: what a run of the network is made of, validated, in SI units.
+
+This is the only module that converts units. Every field that the paper leaves open is a *reading*.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from decimal import Decimal
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from aiecof.checks import InvalidInput, check_choice, check_integer, check_number, check_range, check_type
+
+
+def _reading(*candidates: str, default: str | None = None) -> Any:
+    """A choice between candidates; without another default it is the first of them."""
+    return field(default=default or candidates[0], metadata={"candidates": candidates})
+
+
+@dataclass(frozen=True)
+class Readings:
+    """The choice taken for each open point of the paper; the defaults follow the rule of the ledger.
+
+    Each reading is declared here, with its candidates; `book/readings.md` tells its story.
+    """
+
+    workload: str = _reading("per_task", "per_bit")
+    drop_rule: str = _reading("deadline", "wait")
+    device_rounding: str = _reading("ceil", "none")
+    server_rounding: str = _reading("ceil", "none", default="none")
+    transmission_rounding: str = _reading("ceil", "none")
+    channel_queue: str = _reading("per_channel", "per_device", "none")
+    edge_service: str = _reading("decision_order", "arrival_order", "equal_sharing")
+    edge_wait_from: str = _reading("arrival", "decision")
+    network: str = _reading("run", "episode")
+    in_flight: str = _reading("complete", "exclude", "drop")
+    dropped_energy: str = _reading("spent", "full", "none")
+    load: str = _reading("busy_share", "literal", "local_share")
+    load_mean: str = _reading("slots", "decisions")
+    delay_mean: str = _reading("completed", "tasks", "slots")
+    energy_mean: str = _reading("completed", "tasks", "slots", default="tasks")
+    energy_reference: str = _reading("own_history", "random_policy", default="random_policy")
+    reward_history: str = _reading("running", "task")
+    history_mean: str = _reading("tasks", "slots")
+    failure_scope: str = _reading("offloaded", "all", default="all")
+    dropped_energy_term: str = _reading("printed", "capped", default="capped")
+    load_sign: str = _reading("plus", "minus", default="minus")
+    cost_units: str = _reading("si", "normalised", default="normalised")
+    cost_load: str = _reading("level", "variance", default="variance")
+    observation: str = _reading("printed", "extended", default="extended")
+
+    def __post_init__(self):
+        for entry in fields(self):
+            check_choice(f"readings.{entry.name}", getattr(self, entry.name), READINGS[entry.name])
+
+
+READINGS: dict[str, tuple[str, ...]] = {entry.name: entry.metadata["candidates"] for entry in fields(Readings)}
+"""Every reading and its candidates."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The lambdas of Eqs. (25) and (30), by what they weigh: the paper numbers them differently in each."""
+
+    delay: float = 0.25
+    energy: float = 0.25
+    drop: float = 0.25
+    load: float = 0.25
+
+    def __post_init__(self):
+        for entry in fields(self):
+            weight = check_number(f"weights.{entry.name}", getattr(self, entry.name), 0.0, 1.0, open_low=False)
+            object.__setattr__(self, entry.name, weight)
+
+
+@dataclass(frozen=True)
+class TaskKind:
+    """A family of AIGC tasks: sizes uniform in `size` [bit], drawn with probability `share`."""
+
+    name: str
+    size: tuple[float, float]
+    share: float = 1.0
+
+    def __post_init__(self):
+        check_type("task_kinds.name", self.name, str)
+        object.__setattr__(self, "size", check_range(f"task_kinds.{self.name}.size", self.size))
+        object.__setattr__(self, "share", check_number(f"task_kinds.{self.name}.share", self.share, 0.0, 1.0))
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One network and the readings under which it is simulated; everything in SI units (Table III).
+
+    The channel is either a fixed `transmission_rate` [bit/s], or `bandwidth` [Hz], `channel_gain`
+    (a range, dimensionless) and `noise_power` [W], from which Eq. (13) gives the rate.
+    `workload_range` is in cycles a task or in cycles a bit, as `readings.workload` says.
+    """
+
+    name: str
+    devices: int
+    servers: int
+    slots: int
+    slot_duration: float
+    device_frequency: tuple[float, float]
+    server_frequency: tuple[float, float]
+    workload_range: tuple[float, float]
+    task_kinds: tuple[TaskKind, ...]
+    arrival_probability: float
+    tau_max_slots: int
+    waiting_power: float
+    transmission_power: float
+    workload_scale: float = 1.0
+    switched_capacitance: float = 1e-26
+    load_cap: float = 0.98
+    transmission_rate: float | None = None
+    bandwidth: float | None = None
+    channel_gain: tuple[float, float] | None = None
+    noise_power: float | None = None
+    weights: Weights = field(default_factory=Weights)
+    readings: Readings = field(default_factory=Readings)
+
+    def __post_init__(self):
+        for name, kind in {"name": str, "weights": Weights, "readings": Readings}.items():
+            check_type(name, getattr(self, name), kind)
+        for name in ("devices", "servers", "slots", "tau_max_slots"):
+            self._set(name, check_integer(name, getattr(self, name), 1))
+        self._set("waiting_power", check_number("waiting_power", self.waiting_power, open_low=False))
+        shares = ("arrival_probability", "load_cap")
+        for name in ("slot_duration", "workload_scale", "switched_capacitance", "transmission_power", *shares):
+            self._set(name, check_number(name, getattr(self, name), 0.0, 1.0 if name in shares else math.inf))
+        for name in ("device_frequency", "server_frequency", "workload_range"):
+            self._set(name, check_range(name, getattr(self, name)))
+        self._check_kinds()
+        self._check_channel()
+
+    def _set(self, name: str, value: object):
+        object.__setattr__(self, name, value)  # one type for equal values, so that their fingerprints are equal
+
+    def _check_kinds(self):
+        kinds = self.task_kinds
+        if not isinstance(kinds, list | tuple) or not all(isinstance(kind, TaskKind) for kind in kinds):
+            raise InvalidInput("task_kinds", kinds, "a sequence of TaskKind")
+        if abs(sum(kind.share for kind in kinds) - 1.0) > 1e-9:
+            raise InvalidInput("task_kinds", [kind.share for kind in kinds], "shares that add up to 1")
+        self._set("task_kinds", tuple(kinds))
+
+    def _check_channel(self):
+        shannon = ["bandwidth", "channel_gain", "noise_power"]
+        given = [name for name in ["transmission_rate", *shannon] if getattr(self, name) is not None]
+        if given not in (["transmission_rate"], shannon):
+            raise InvalidInput("transmission_rate", self.transmission_rate, f"a rate, or all of {', '.join(shannon)}")
+        for name in given:
+            check = check_range if name == "channel_gain" else check_number
+            self._set(name, check(name, getattr(self, name)))
+
+    @property
+    def actions(self) -> int:
+        """Number of places a task can run: 0 is the device itself, n = 1..N is server n."""
+        return self.servers + 1
+
+    @property
+    def tau_max(self) -> float:
+        """Longest allowed time of a task [s]."""
+        return self.tau_max_slots * self.slot_duration
+
+    @property
+    def largest_size(self) -> float:
+        """Largest task [bit]."""
+        return max(kind.size[1] for kind in self.task_kinds)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of everything that decides an episode (the name does not)."""
+        content = json.dumps(asdict(self) | {"name": ""}, sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+    def replace(self, **changes: Any) -> Scenario:
+        """A copy with some fields changed; a reading may be named directly."""
+        readings = {name: changes.pop(name) for name in list(changes) if name in READINGS}
+        _fields_of(Scenario, "scenario", changes)
+        before = check_type("readings", changes.get("readings", self.readings), Readings)
+        return replace(self, **changes | {"readings": replace(before, **readings)})
+
+
+UNITS = {"_ghz": 1e9, "_mhz": 1e6, "_mbit": 1e6, "_mbps": 1e6, "_megacycles": 1e6, "_ms": 1e-3}
+
+TABLE_III: dict[str, Any] = {
+    "devices": 30,
+    "servers": 8,
+    "slots": 100,
+    "slot_duration_ms": 100,
+    "device_frequency_ghz": (3.0, 5.0),
+    "server_frequency_ghz": (30.0, 41.8),
+    "transmission_rate_mbps": 14,
+    "task_kinds": {"uniform": {"size_mbit": (2.0, 10.0)}},
+    "workload_range_megacycles": (2000, 3000),
+    "waiting_power": 0.1,
+    "transmission_power": 2.3,
+    "arrival_probability": 0.6,
+}
+"""Table III (and the 100 slots of Fig. 4) as printed, in the paper's units."""
+
+TASK_KINDS: dict[str, dict[str, Any]] = {
+    "uniform": {"uniform": {"size_mbit": (2.0, 10.0)}},
+    "services": {
+        "text": {"size_mbit": (1.0, 3.0), "share": 1 / 3},
+        "image": {"size_mbit": (5.0, 10.0), "share": 1 / 3},
+        "audio": {"size_mbit": (3.0, 10.0), "share": 1 / 3},
+    },
+    "factory": {
+        "A": {"size_mbit": (2.0, 4.0), "share": 0.5},
+        "B": {"size_mbit": (5.0, 8.0), "share": 0.5},
+    },
+}
+"""Task mixtures: Table III; the text, image and audio services of Section III-A; the factory of Fig. 4."""
+
+# The weights nearest to equal with which the reward ranks rules as the objective does (R19).
+AGREEING = {"delay": 0.2, "energy": 0.25, "drop": 0.25, "load": 0.3}
+
+SCENARIOS: dict[str, dict[str, Any]] = {
+    "table-iii": {
+        "tau_max_slots": 20,
+        "readings": {
+            "drop_rule": "wait",
+            "delay_mean": "slots",
+            "energy_mean": "slots",
+            "history_mean": "slots",
+            "in_flight": "exclude",
+            "dropped_energy": "full",
+            "load": "literal",
+            "energy_reference": "own_history",
+            "failure_scope": "offloaded",
+            "dropped_energy_term": "printed",
+            "load_sign": "plus",
+            "cost_units": "si",
+            "cost_load": "level",
+            "observation": "printed",
+        },
+    },
+    "fitted": {
+        "tau_max_slots": 7,
+        "workload_scale": 0.18,
+        "weights": AGREEING,
+        "readings": {
+            "device_rounding": "none",
+            "channel_queue": "none",
+            "edge_wait_from": "decision",
+            "load_mean": "decisions",
+        },
+    },
+    "balanced": {"tau_max_slots": 8, "workload_scale": 0.25, "weights": AGREEING},
+}
+"""Named scenarios, as changes of `TABLE_III`: the printed parameters, a reconstruction of Table IV, a balanced load."""
+
+
+def _to_si(table: object, prefix: str = "") -> dict[str, Any]:
+    """Strip unit suffixes from the names and multiply the values by what the unit stands for."""
+    if not isinstance(table, dict) or not all(isinstance(name, str) for name in table):
+        raise InvalidInput(prefix.rstrip(".") or "scenario", table, "a mapping from names to values")
+    converted = {}
+    for name, value in table.items():
+        unit = next((suffix for suffix in UNITS if name.endswith(suffix)), None)
+        if unit is not None:
+            pair = isinstance(value, list | tuple)
+            # In decimals, so that 4.35 GHz is 4350000000.0 Hz and not the product of two rounded numbers.
+            numbers = [Decimal(repr(check_number(prefix + name, entry))) for entry in (value if pair else [value])]
+            entries = [float(number * Decimal(repr(UNITS[unit]))) for number in numbers]
+            name, value = name.removesuffix(unit), tuple(entries) if pair else entries[0]
+        if name in converted:
+            raise InvalidInput(prefix + name, value, "each field once, in one unit")
+        converted[name] = value
+    return converted
+
+
+def _fields_of(kind: type, name: str, table: object) -> dict[str, Any]:
+    """Return `table` if it is a mapping whose keys are all fields of the dataclass `kind`."""
+    known = [entry.name for entry in fields(kind)]
+    if not isinstance(table, dict):
+        raise InvalidInput(name, table, "a mapping with fields " + ", ".join(known))
+    for key in table:
+        if key not in known:
+            raise InvalidInput(f"{name}.{key}", table[key], "fields " + ", ".join(known))
+    return table
+
+
+def from_units(table: dict[str, Any], name: str = "custom") -> Scenario:
+    """Build a scenario from a table in the paper's units, such as `TABLE_III` with some changes.
+
+    A name may carry one of the unit suffixes in `UNITS` (`device_frequency_ghz`); without one it is SI.
+    """
+    content = {"name": name} | _to_si(table)
+    known = _fields_of(Scenario, "scenario", content)
+    needed = [entry.name for entry in fields(Scenario) if entry.default is entry.default_factory is MISSING]
+    missing = [name for name in needed if name not in known]
+    if missing:
+        raise InvalidInput("scenario", f"none for {', '.join(missing)}", "every field of Table III and tau_max_slots")
+    kinds = content["task_kinds"]
+    if isinstance(kinds, str):
+        kinds = TASK_KINDS[check_choice("task_kinds", kinds, tuple(TASK_KINDS))]
+    if not isinstance(kinds, dict):
+        raise InvalidInput("task_kinds", kinds, "a mapping of kinds, or one of " + ", ".join(TASK_KINDS))
+    entries = {kind: _to_si(value, f"task_kinds.{kind}.") for kind, value in kinds.items()}
+    content["task_kinds"] = tuple(
+        TaskKind(**_fields_of(TaskKind, f"task_kinds.{kind}", {"name": kind, "size": None} | value))
+        for kind, value in entries.items()
+    )
+    content["weights"] = Weights(**_fields_of(Weights, "weights", content.get("weights", {})))
+    content["readings"] = Readings(**_fields_of(Readings, "readings", content.get("readings", {})))
+    return Scenario(**known)
+
+
+def load_scenario(source: str, **changes: Any) -> Scenario:
+    """Return the scenario called `source`, or the one in the JSON file at that path, with `changes` applied.
+
+    A file holds changes of `TABLE_III`, for example `{"tau_max_slots": 9, "device_frequency_ghz": [2, 4], "readings":
+    {"drop_rule": "wait"}}`. One with bandwidth, channel_gain and noise_power replaces the fixed rate.
+    """
+    if not isinstance(source, str) or not (source in SCENARIOS or source.endswith(".json")):
+        raise InvalidInput("scenario", source, "one of " + ", ".join(SCENARIOS) + ", or a path ending in .json")
+    printed, own = _to_si(TABLE_III), _to_si(SCENARIOS.get(source) or _read_table(Path(source)))
+    if "bandwidth" in own:
+        del printed["transmission_rate"]
+    return from_units(printed | own, Path(source).stem).replace(**changes)
+
+
+def scenario_from_dict(content: dict[str, Any]) -> Scenario:
+    """The scenario that `dataclasses.asdict` wrote into a run."""
+    kinds = tuple(TaskKind(kind["name"], tuple(kind["size"]), kind["share"]) for kind in content["task_kinds"])
+    parts = {"task_kinds": kinds, "weights": Weights(**content["weights"]), "readings": Readings(**content["readings"])}
+    return Scenario(**content | parts)
+
+
+def _read_table(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InvalidInput("scenario", str(path), f"a readable JSON file ({error})") from None

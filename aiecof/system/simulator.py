@@ -1,0 +1,274 @@
+"""The only dynamics: B replicas of M devices, slot by slot, compiled, calling `model` and `objective`.
+
+Within a slot all devices observe first and then decide in the order of their index. A decision fixes the whole
+fate of its task, because queues are first in, first out in the order of decisions: Eq. (18) reserves the server.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from aiecof.checks import InvalidInput, check_integer
+from aiecof.system.kernels import DEVICE, TASK, TOTAL, Arrays, decide_replicas, observe, run_episodes
+from aiecof.system.objective import mean_cost
+from aiecof.system.observations import observation_fields, observation_width
+from aiecof.system.scenario import Readings, Scenario
+from aiecof.system.workload import Trace, draw_trace
+
+
+@lru_cache(maxsize=256)
+def reference_energy(scenario: Scenario, episodes: int | None = None, seed: int = 0) -> float:
+    """Mean energy a task costs under the Random policy on a scenario [J] (readings R17, R20).
+
+    episodes : int or None
+        None takes as many as hold about a thousand devices, so that large networks take no longer than small ones.
+    """
+    episodes = max(2, -(-960 // scenario.devices)) if episodes is None else episodes
+    plain = scenario.replace(energy_reference="own_history", cost_units="si", in_flight="complete")
+    trace = draw_trace(plain, episodes, seed, split="reference")
+    actions = np.random.default_rng([seed, 3]).integers(scenario.actions, size=trace.size.shape)
+    simulator = Simulator(plain)
+    simulator.run(trace, actions)
+    energy = float(simulator.totals["energy"].sum() / max(simulator.totals["tasks"].sum(), 1.0))
+    if energy == 0:
+        raise InvalidInput(
+            "readings.energy_reference", "0 J", "a reference above 0, but here no Random task costs energy"
+        )
+    return energy
+
+
+def parameters(scenario: Scenario) -> np.void:
+    """The scenario as the record that the compiled functions read."""
+    readings, weights = scenario.readings, scenario.weights
+    normalised = readings.cost_units == "normalised"
+    needs_reference = normalised or readings.energy_reference == "random_policy"
+    reference = reference_energy(scenario) if needs_reference else 1.0
+    values = {
+        "slot_duration": scenario.slot_duration,
+        "waiting_power": scenario.waiting_power,
+        "transmission_power": scenario.transmission_power,
+        "capacitance": scenario.switched_capacitance,
+        "load_cap": scenario.load_cap,
+        "tau": scenario.tau_max_slots,
+        "tau_max": scenario.tau_max,
+        "horizon": scenario.slots - 1 if readings.in_flight == "drop" else np.inf,
+        "reference_energy": reference,
+        "delay_scale": scenario.tau_max if normalised else 1.0,
+        "energy_scale": reference if normalised else 1.0,
+        "load_sign": 1.0 if readings.load_sign == "plus" else -1.0,
+        "weight_delay": weights.delay,
+        "weight_energy": weights.energy,
+        "weight_drop": weights.drop,
+        "weight_load": weights.load,
+        "ceil_device": readings.device_rounding == "ceil",
+        "ceil_server": readings.server_rounding == "ceil",
+        "ceil_channel": readings.transmission_rounding == "ceil",
+        "drop_on_wait": readings.drop_rule == "wait",
+        "wait_from_decision": readings.edge_wait_from == "decision",
+        "queue_channels": readings.channel_queue != "none",
+        "shared_channel": readings.channel_queue == "per_device",
+        "exclude_in_flight": readings.in_flight == "exclude",
+        "variance_cost": readings.cost_load == "variance",
+        "own_reference": readings.energy_reference == "own_history",
+        "running_reward": readings.reward_history == "running",
+        "per_slot_history": readings.history_mean == "slots",
+        "offloaded_failures": readings.failure_scope == "offloaded",
+        "cap_dropped": readings.dropped_energy_term == "capped",
+        "work_per_task": readings.workload == "per_task",
+        "extended": readings.observation == "extended",
+        "literal_load": readings.load == "literal",
+        "local_share_load": readings.load == "local_share",
+        "dropped_energy": ("spent", "full", "none").index(readings.dropped_energy),
+    }
+    layout = observation_fields(scenario)
+    values["size_scale"], values["work_scale"] = layout["size"][1], layout["workload"][1]
+    values["server_scale"], values["device_scale"] = (
+        layout["server_frequency"][1],
+        scenario.device_frequency[1],
+    )
+    kinds = {bool: "?", int: "f8", float: "f8"}
+    record = np.zeros(1, np.dtype([(name, kinds[type(value)]) for name, value in values.items()]))
+    for name, value in values.items():
+        record[name] = value
+    return record[0]
+
+
+class Simulator:
+    """B replicas of a scenario's network, advanced together.
+
+    scenario : Scenario
+        Its edge service must be `decision_order`; the others are in `aiecof.system.reference`.
+    record : bool
+        Whether to keep the outcome of every task (`tasks`). Loads per slot (`load`) and sums (`totals`) always are.
+
+    `reset` with a trace, then `step` with (B, M) actions once a slot; or `decide` device by device; or `run` with all
+    actions at once.
+    """
+
+    def __init__(self, scenario: Scenario, *, record: bool = False):
+        if scenario.readings.edge_service != "decision_order":
+            allowed = "decision_order (aiecof.system.reference.simulate knows the other edge services)"
+            raise InvalidInput("readings.edge_service", scenario.readings.edge_service, allowed)
+        self.scenario = scenario
+        self.record = record
+        self._parameters = parameters(scenario)
+        self._width = observation_width(scenario)
+        self._episode: Arrays | None = None
+        self.slot = 0
+        self._next_device = 0
+
+    def reset(self, trace: Trace) -> np.ndarray:
+        """Start the episodes of a trace and return the first observations, (B, M, F) float32."""
+        scenario = self.scenario
+        trace.check(scenario)
+        b, t, m = trace.size.shape
+        n = scenario.servers
+        self._episode = Arrays(
+            size=np.ascontiguousarray(trace.size, float),
+            density=np.ascontiguousarray(trace.density, float),
+            device_frequency=np.ascontiguousarray(trace.device_frequency, float),
+            server_frequency=np.ascontiguousarray(trace.server_frequency, float),
+            rate=np.ascontiguousarray(trace.rate, float),
+            devices=np.zeros((b, m), DEVICE),
+            channel_end=np.full((b, m, n), -1.0),
+            server_end=np.full((b, n), -1.0),
+            load=np.zeros((b, t, m)),
+            moments=np.zeros((b, 2)),
+            totals=np.zeros(b, TOTAL),
+            tasks=np.zeros((b, t, m) if self.record else (0, 0, 0), TASK),
+        )
+        self._arrays.devices["end"] = -1.0
+        self._arrays.tasks["place"] = -1
+        self.trace = trace
+        self.slot = 0
+        self._next_device = 0
+        return self.observe()
+
+    @property
+    def _arrays(self) -> Arrays:
+        """What the kernels work on, from the first reset on."""
+        if self._episode is None:
+            raise InvalidInput("slot", None, "a slot of an episode: call reset first")
+        return self._episode
+
+    @property
+    def replicas(self) -> int:
+        """B."""
+        return len(self._arrays.size)
+
+    @property
+    def done(self) -> bool:
+        """Whether all slots have been decided."""
+        return self.slot >= self.scenario.slots
+
+    @property
+    def has_task(self) -> np.ndarray:
+        """(B, M) bool: who has a task in the current slot."""
+        return self._arrays.size[:, self.slot] > 0.0
+
+    @property
+    def tasks(self) -> np.ndarray:
+        """(B, T, M) `TASK`: what became of every task, if `record`."""
+        return self._arrays.tasks
+
+    @property
+    def load(self) -> np.ndarray:
+        """(B, T, M) float: load of each device in each slot, capped, as decided so far."""
+        return np.minimum(self._arrays.load, self.scenario.load_cap)
+
+    @property
+    def totals(self) -> np.ndarray:
+        """(B,) `TOTAL`: sums over tasks; delays in seconds, energies in joules."""
+        return self._arrays.totals
+
+    @property
+    def device_end(self) -> np.ndarray:
+        """(B, M) float: latest slot in which each device is busy."""
+        return self._arrays.devices["end"]
+
+    @property
+    def channel_end(self) -> np.ndarray:
+        """(B, M, N) float: latest slot in which each channel is busy; column 0 for all where a device has one queue."""
+        return self._arrays.channel_end
+
+    @property
+    def server_end(self) -> np.ndarray:
+        """(B, N) float: latest slot for which each server is reserved."""
+        return self._arrays.server_end
+
+    def observe(self) -> np.ndarray:
+        """What every device sees now, (B, M, F) float32; `observation_fields` names the columns. Zeros at the end."""
+        observations = np.zeros((self.replicas, self.scenario.devices, self._width), np.float32)
+        if not self.done:
+            observe(self._parameters, self._arrays, self.slot, observations)
+        return observations
+
+    def _check_actions(self, actions: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        actions = np.asarray(actions)
+        allowed = f"whole numbers 0..{self.scenario.servers}, shape {shape}"
+        if not np.issubdtype(actions.dtype, np.integer):
+            raise InvalidInput("actions", actions.dtype.name, allowed)
+        if actions.shape != shape:
+            raise InvalidInput("actions", actions.shape, allowed)
+        if actions.size and (actions.min() < 0 or actions.max() > self.scenario.servers):
+            wrong = actions[(actions < 0) | (actions > self.scenario.servers)][0]
+            raise InvalidInput("actions", int(wrong), allowed)
+        return actions.astype(np.int64, copy=False)
+
+    def decide(self, actions: np.ndarray) -> np.ndarray:
+        """Decisions of the next K devices, (B, K) int; returns their rewards, (B, K). The last device ends the slot."""
+        if self.done:
+            raise InvalidInput("slot", self.slot, f"below {self.scenario.slots}: call reset first")
+        count = check_integer("devices deciding", np.shape(actions)[-1] if np.ndim(actions) == 2 else 0, 1)
+        count = check_integer("devices deciding", count, 1, self.scenario.devices - self._next_device)
+        actions = self._check_actions(actions, (self.replicas, count))
+        rewards = np.zeros(actions.shape)
+        decide_replicas(self._parameters, self._arrays, self.slot, self._next_device, actions, rewards)
+        self._next_device = (self._next_device + count) % self.scenario.devices
+        self.slot += self._next_device == 0
+        return rewards
+
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
+        """One slot: (B, M) actions -> observations (B, M, F), rewards (B, M), done."""
+        rewards = self.decide(self._check_actions(actions, (self.replicas, self.scenario.devices)))
+        return self.observe(), rewards, self.done
+
+    def run(self, trace: Trace, actions: np.ndarray) -> np.ndarray:
+        """Whole episodes for actions known beforehand, (B, T, M); returns the rewards, (B, T, M)."""
+        self.reset(trace)
+        actions = self._check_actions(actions, trace.size.shape)
+        rewards = np.zeros(actions.shape)
+        run_episodes(self._parameters, self._arrays, actions, rewards)
+        self.slot = self.scenario.slots
+        return rewards
+
+    def metrics(self, readings: Readings | None = None) -> dict[str, np.ndarray]:
+        """(B,) each: delay [s], energy [J], drop_rate, load, reward, local_share and cost of the finished episodes.
+
+        The readings `delay_mean`, `energy_mean` and `load_mean` decide what a mean is taken over (R14), those of the
+        scenario if no others are given; `reward` is the sum over an episode's slots, averaged over devices, and `cost`
+        is the objective (26). A mean over nothing is NaN.
+        """
+        scenario, totals = self.scenario, self.totals
+        readings = readings or scenario.readings
+        cells = float(scenario.slots * scenario.devices)
+        settled = totals["completed"] + totals["dropped"]
+        counts = {"completed": totals["completed"], "tasks": settled, "slots": np.full(self.replicas, cells)}
+        suffix = {"completed": "_completed", "tasks": "", "slots": ""}
+        with np.errstate(invalid="ignore", divide="ignore"):
+            load = totals["load_slots"] / cells
+            if readings.load_mean == "decisions":
+                load = totals["load_decisions"] / totals["tasks"]
+            if readings.load == "local_share":
+                load = totals["local"] / totals["tasks"]
+            return {
+                "delay": totals["delay" + suffix[readings.delay_mean]] / counts[readings.delay_mean],
+                "energy": totals["energy" + suffix[readings.energy_mean]] / counts[readings.energy_mean],
+                "drop_rate": totals["dropped"] / settled,
+                "load": load,
+                "reward": totals["reward"] / scenario.devices,
+                "local_share": totals["local"] / totals["tasks"],
+                "cost": mean_cost(totals["cost"], scenario.slots, scenario.devices),
+            }

@@ -1,0 +1,191 @@
+"""Traces: the whole workload of an episode, drawn before any decision, so that every policy meets the same tasks."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+import zlib
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from aiecof.checks import InvalidInput, check_choice, check_integer
+from aiecof.system.model import transmission_rate
+from aiecof.system.scenario import Scenario, load_scenario
+
+SPLITS = ("train", "evaluation", "reference")
+"""Independent families of traces: what is learned from, what is judged on, and what fixes the reference energy."""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The tasks and the network of B episodes.
+
+    size : (B, T, M) float
+        Task size [bit]; 0 where a device has no task.
+    density : (B, T, M) float
+        Computational density [cycle/bit].
+    kind : (B, T, M) int
+        Index into `scenario.task_kinds`; -1 without a task.
+    device_frequency : (B, M) float
+        [Hz].
+    server_frequency : (B, N) float
+        [Hz].
+    rate : (B, M, N) float
+        Transmission rates [bit/s].
+    """
+
+    size: np.ndarray
+    density: np.ndarray
+    kind: np.ndarray
+    device_frequency: np.ndarray
+    server_frequency: np.ndarray
+    rate: np.ndarray
+
+    @property
+    def episodes(self) -> int:
+        """B."""
+        return self.size.shape[0]
+
+    @property
+    def has_task(self) -> np.ndarray:
+        """(B, T, M) bool: whether a device generates a task in a slot."""
+        return self.size > 0.0
+
+    def __getitem__(self, episodes: slice) -> Trace:
+        """The trace of some of the episodes."""
+        return Trace(*(getattr(self, entry.name)[episodes] for entry in fields(self)))
+
+    def check(self, scenario: Scenario) -> Trace:
+        """Return the trace if it fits the scenario, else raise `InvalidInput`."""
+        shapes = _shapes(scenario, self.size.shape[0] if self.size.ndim else 0)
+        for name, shape in shapes.items():
+            values = getattr(self, name)
+            if values.shape != shape:
+                raise InvalidInput(f"trace.{name}", values.shape, f"shape {shape} for scenario {scenario.name}")
+            if not np.issubdtype(values.dtype, np.integer if name == "kind" else np.floating):
+                raise InvalidInput(f"trace.{name}", values.dtype.name, "whole numbers" if name == "kind" else "floats")
+            positive = name not in ("size", "kind")
+            if not np.all(np.isfinite(values)) or (positive and np.any(values <= 0)):
+                raise InvalidInput(f"trace.{name}", "an entry that is", "finite" + (" and > 0" if positive else ""))
+        if np.any(self.size < 0):
+            raise InvalidInput("trace.size", float(self.size.min()), "0 (no task) or a size > 0")
+        return self
+
+    def save(self, path: str | Path) -> None:
+        """Write the trace to a compressed .npz file with a checksum."""
+        arrays = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        with open(path, "wb") as file:
+            np.savez_compressed(file, checksum=_checksum(arrays), **arrays)
+
+
+def _shapes(scenario: Scenario, episodes: int) -> dict[str, tuple[int, ...]]:
+    tasks = (episodes, scenario.slots, scenario.devices)
+    return {
+        "size": tasks,
+        "density": tasks,
+        "kind": tasks,
+        "device_frequency": (episodes, scenario.devices),
+        "server_frequency": (episodes, scenario.servers),
+        "rate": (episodes, scenario.devices, scenario.servers),
+    }
+
+
+def _checksum(arrays: dict[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        digest.update(name.encode() + str((arrays[name].dtype, arrays[name].shape)).encode())
+        digest.update(np.ascontiguousarray(arrays[name]).tobytes())
+    return digest.hexdigest()
+
+
+def load_trace(path: str | Path, scenario: Scenario) -> Trace:
+    """Read a trace written by `Trace.save`; a damaged file or one of another shape raises `InvalidInput`."""
+    names = [entry.name for entry in fields(Trace)]
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in names}
+            checksum = str(file["checksum"])
+    except (OSError, ValueError, KeyError, EOFError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise InvalidInput("trace", str(path), f"a readable trace file ({error})") from None
+    if checksum != _checksum(arrays):
+        raise InvalidInput("trace", str(path), "a file whose content matches its checksum")
+    return Trace(**arrays).check(scenario)
+
+
+def draw_trace(
+    scenario: Scenario, episodes: int = 1, seed: int = 0, *, first: int = 0, split: str = "evaluation"
+) -> Trace:
+    """Draw the traces of episodes `first` .. `first + episodes - 1`.
+
+    Equal (scenario, seed, split, episode) give equal tasks, whatever else is drawn. With `network="run"` the seed
+    alone decides the clocks and channels, so training and evaluation with one seed share one network; with
+    `"episode"` each episode has its own.
+    """
+    check_integer("episodes", episodes, 1)
+    check_integer("seed", seed, 0)
+    check_integer("first", first, 0)
+    branch = SPLITS.index(check_choice("split", split, SPLITS))
+    per_episode = scenario.readings.network == "episode"
+    drawn = []
+    for episode in range(first, first + episodes):
+        tasks = np.random.default_rng([seed, 1, branch, episode])
+        network = np.random.default_rng([seed, 2, branch, episode] if per_episode else [seed, 2])
+        drawn.append(_draw_tasks(scenario, tasks) + _draw_network(scenario, network))
+    return Trace(*(np.stack(arrays) for arrays in zip(*drawn, strict=True)))
+
+
+def _draw_tasks(scenario: Scenario, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+    shape = (scenario.slots, scenario.devices)
+    arrives = rng.random(shape) < scenario.arrival_probability
+    kind = rng.choice(len(scenario.task_kinds), shape, p=[entry.share for entry in scenario.task_kinds])
+    low, high = np.array([entry.size for entry in scenario.task_kinds]).T
+    size = low[kind] + (high - low)[kind] * rng.random(shape)
+    work = rng.uniform(*scenario.workload_range, shape) * scenario.workload_scale
+    density = work / size if scenario.readings.workload == "per_task" else work
+    return np.where(arrives, size, 0.0), density, np.where(arrives, kind, -1)
+
+
+def _draw_network(scenario: Scenario, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+    devices = rng.uniform(*scenario.device_frequency, scenario.devices)
+    servers = rng.uniform(*scenario.server_frequency, scenario.servers)
+    shape = (scenario.devices, scenario.servers)
+    if scenario.transmission_rate is not None:
+        return devices, servers, np.full(shape, scenario.transmission_rate)
+    gain = rng.uniform(*scenario.channel_gain, shape)
+    return (
+        devices,
+        servers,
+        transmission_rate(scenario.bandwidth, gain, scenario.transmission_power, scenario.noise_power),
+    )
+
+
+TOY_ACTIONS = np.array([[0, 1], [0, 1], [1, 0], [1, 0], [2, 2], [0, 0], [0, 0], [1, 0]])
+"""(T, M) decisions for `toy_trace` whose every outcome is worked out by hand in the book and in the tests."""
+
+
+def toy_scenario(**changes) -> Scenario:
+    """Two devices, two servers, eight slots and a deadline of four: small enough to follow slot by slot."""
+    small = {"devices": 2, "servers": 2, "slots": 8, "tau_max_slots": 4} | changes
+    return load_scenario("balanced", **small)
+
+
+def toy_trace() -> Trace:
+    """A hand-made trace for `toy_scenario`.
+
+    Both devices run at 4 GHz, the servers at 40 and 20 GHz, every channel at 20 Mbit/s: 2 Mbit a slot. A task of
+    x Mbit takes ceil(x / 2) slots on the channel; one of w Gcycles takes w / 0.4 slots on a device, w / 4 on
+    server 1 and w / 2 on server 2.
+    """
+    mbit = np.array([[2, 4], [4, 2], [2, 2], [4, 4], [2, 2], [0, 6], [6, 0], [8, 2]], dtype=float)
+    gcycles = np.array([[0.8, 2.0], [0.8, 4.0], [2.0, 0.4], [4.0, 1.0], [1.0, 1.0], [1, 2.0], [0.4, 1], [0.4, 0.4]])
+    density = gcycles * 1e9 / np.where(mbit > 0, mbit * 1e6, 1e6)
+    return Trace(
+        size=mbit[None] * 1e6,
+        density=density[None],
+        kind=np.where(mbit > 0, 0, -1)[None],
+        device_frequency=np.full((1, 2), 4e9),
+        server_frequency=np.array([[40e9, 20e9]]),
+        rate=np.full((1, 2, 2), 20e6),
+    )

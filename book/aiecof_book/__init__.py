@@ -1,0 +1,1 @@
+"""What the pages of the book need to be drawn, and nothing else does."""
