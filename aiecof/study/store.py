@@ -99,7 +99,9 @@ def manifest(results: Path | None = None) -> Manifest:
     content = read_json("manifest", path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format", "no format") if isinstance(content, dict) else type(content).__name__
-        raise InvalidInput("manifest", found, f"{FORMAT} in {path}: `aiecof gather` writes it anew")
+        raise InvalidInput(
+            "manifest", found, f"{FORMAT} in {path}: `git checkout -- results` restores what was committed"
+        )
     try:
         experiments = {
             name: Declared(
