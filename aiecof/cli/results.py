@@ -29,8 +29,7 @@ def run(
     results: Results = None,
 ) -> None:
     """Compute what is missing of some experiments; what is there, here or in results/, is not computed again."""
-    from aiecof.study import runner
-    from aiecof.study import experiments
+    from aiecof.study import experiments, runner
 
     names = list(experiments.experiments()) if experiment == ["all"] else experiment
     place = Path(folder) if folder else runner.runs_folder()
@@ -51,8 +50,7 @@ def trial(
     folder: Folder = None,
 ) -> None:
     """Compute one trial: what a job of a cluster calls."""
-    from aiecof.study import runner
-    from aiecof.study import experiments
+    from aiecof.study import experiments, runner
 
     trials = experiments.trials_of(experiments.experiments(), profile)
     chosen = trials[check_choice("trial", fingerprint, tuple(trials))]

@@ -20,10 +20,9 @@ from dataclasses import dataclass
 import numpy as np
 import simpy
 
-from aiecof.checks import InvalidInput
 from aiecof.system.kernels import COMPLETED, DROPPED, IN_FLIGHT, TASK
 from aiecof.system.scenario import Scenario
-from aiecof.system.simulator import reference_energy
+from aiecof.system.simulator import check_actions, reference_energy
 from aiecof.system.workload import Trace
 
 ROUND_OFF = 1e-9  # slots: what fits up to rounding, fits
@@ -113,8 +112,8 @@ class Episode:
             cycles=cycles,
             frequency=frequency,
             rate=rate,
-            sending=_booked(size / (rate * scenario.slot_duration), readings.transmission_rounding),
-            service=_booked(cycles / (frequency * scenario.slot_duration), rounding),
+            sending=_rounded(size / (rate * scenario.slot_duration), readings.transmission_rounding),
+            service=_rounded(cycles / (frequency * scenario.slot_duration), rounding),
             patience=patience,
             limit=patience if readings.drop_rule == "deadline" else horizon,
             arrival=float(slot),
@@ -323,7 +322,7 @@ class History:
             self.failed += not task.completed
 
 
-def _booked(slots: float, rounding: str) -> float:
+def _rounded(slots: float, rounding: str) -> float:
     return float(math.ceil(slots - ROUND_OFF)) if rounding == "ceil" else slots
 
 
@@ -333,20 +332,6 @@ def _variance(loads: np.ndarray) -> float:
 
 def _energy(row: np.void) -> float:
     return float(row["waiting_energy"] + row["transmission_energy"] + row["computing_energy"])
-
-
-def _checked(scenario: Scenario, trace: Trace, actions: np.ndarray) -> np.ndarray:
-    trace.check(scenario)
-    actions = np.asarray(actions)
-    allowed = f"whole numbers 0..{scenario.servers}, shape {trace.size.shape}"
-    if not np.issubdtype(actions.dtype, np.integer):
-        raise InvalidInput("actions", actions.dtype.name, allowed)
-    if actions.shape != trace.size.shape:
-        raise InvalidInput("actions", actions.shape, allowed)
-    for action in (actions.min(), actions.max()) if actions.size else ():
-        if not 0 <= action <= scenario.servers:
-            raise InvalidInput("actions", int(action), allowed)
-    return actions
 
 
 def _fixed_energy(scenario: Scenario) -> float:
@@ -367,7 +352,8 @@ def simulate(scenario: Scenario, trace: Trace, actions: np.ndarray) -> np.ndarra
     actions : (B, T, M) int
         0 local, n = 1..N server n; ignored where there is no task.
     """
-    actions = _checked(scenario, trace, actions)
+    trace.check(scenario)
+    actions = check_actions(actions, scenario.servers, trace.size.shape)
     fixed_energy = _fixed_energy(scenario)
     tasks = np.zeros(trace.size.shape, TASK)
     for index in range(trace.episodes):

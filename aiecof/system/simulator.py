@@ -6,6 +6,7 @@ fate of its task, because queues are first in, first out in the order of decisio
 
 from __future__ import annotations
 
+from dataclasses import fields
 from functools import lru_cache
 
 import numpy as np
@@ -14,7 +15,7 @@ from aiecof.checks import InvalidInput, check_integer
 from aiecof.system.kernels import DEVICE, TASK, TOTAL, Arrays, decide_replicas, observe, run_episodes
 from aiecof.system.objective import mean_cost
 from aiecof.system.observations import observation_fields, observation_width
-from aiecof.system.scenario import Readings, Scenario
+from aiecof.system.scenario import READINGS, Readings, Scenario
 from aiecof.system.workload import Trace, draw_trace
 
 
@@ -39,13 +40,39 @@ def reference_energy(scenario: Scenario, episodes: int | None = None, seed: int 
     return energy
 
 
+_FLAGS = {
+    "ceil_device": ("device_rounding", "ceil"),
+    "ceil_server": ("server_rounding", "ceil"),
+    "ceil_channel": ("transmission_rounding", "ceil"),
+    "drop_on_wait": ("drop_rule", "wait"),
+    "wait_from_decision": ("edge_wait_from", "decision"),
+    "shared_channel": ("channel_queue", "per_device"),
+    "exclude_in_flight": ("in_flight", "exclude"),
+    "variance_cost": ("cost_load", "variance"),
+    "own_reference": ("energy_reference", "own_history"),
+    "running_reward": ("reward_history", "running"),
+    "per_slot_history": ("history_mean", "slots"),
+    "offloaded_failures": ("failure_scope", "offloaded"),
+    "cap_dropped": ("dropped_energy_term", "capped"),
+    "work_per_task": ("workload", "per_task"),
+    "extended": ("observation", "extended"),
+    "literal_load": ("load", "literal"),
+    "local_share_load": ("load", "local_share"),
+}
+"""Flag of a kernel -> the reading that sets it, and with which value."""
+
+
 def parameters(scenario: Scenario) -> np.void:
     """The scenario as the record that the compiled functions read."""
-    readings, weights = scenario.readings, scenario.weights
+    readings, weights, layout = scenario.readings, scenario.weights, observation_fields(scenario)
     normalised = readings.cost_units == "normalised"
     needs_reference = normalised or readings.energy_reference == "random_policy"
     reference = reference_energy(scenario) if needs_reference else 1.0
-    values = {
+    values = {flag: getattr(readings, name) == value for flag, (name, value) in _FLAGS.items()}
+    values |= {f"weight_{entry.name}": getattr(weights, entry.name) for entry in fields(weights)}
+    values |= {
+        "queue_channels": readings.channel_queue != "none",
+        "dropped_energy": READINGS["dropped_energy"].index(readings.dropped_energy),
         "slot_duration": scenario.slot_duration,
         "waiting_power": scenario.waiting_power,
         "transmission_power": scenario.transmission_power,
@@ -58,41 +85,28 @@ def parameters(scenario: Scenario) -> np.void:
         "delay_scale": scenario.tau_max if normalised else 1.0,
         "energy_scale": reference if normalised else 1.0,
         "load_sign": 1.0 if readings.load_sign == "plus" else -1.0,
-        "weight_delay": weights.delay,
-        "weight_energy": weights.energy,
-        "weight_drop": weights.drop,
-        "weight_load": weights.load,
-        "ceil_device": readings.device_rounding == "ceil",
-        "ceil_server": readings.server_rounding == "ceil",
-        "ceil_channel": readings.transmission_rounding == "ceil",
-        "drop_on_wait": readings.drop_rule == "wait",
-        "wait_from_decision": readings.edge_wait_from == "decision",
-        "queue_channels": readings.channel_queue != "none",
-        "shared_channel": readings.channel_queue == "per_device",
-        "exclude_in_flight": readings.in_flight == "exclude",
-        "variance_cost": readings.cost_load == "variance",
-        "own_reference": readings.energy_reference == "own_history",
-        "running_reward": readings.reward_history == "running",
-        "per_slot_history": readings.history_mean == "slots",
-        "offloaded_failures": readings.failure_scope == "offloaded",
-        "cap_dropped": readings.dropped_energy_term == "capped",
-        "work_per_task": readings.workload == "per_task",
-        "extended": readings.observation == "extended",
-        "literal_load": readings.load == "literal",
-        "local_share_load": readings.load == "local_share",
-        "dropped_energy": ("spent", "full", "none").index(readings.dropped_energy),
+        "size_scale": layout["size"][1],
+        "work_scale": layout["workload"][1],
+        "server_scale": layout["server_frequency"][1],
+        "device_scale": scenario.device_frequency[1],
     }
-    layout = observation_fields(scenario)
-    values["size_scale"], values["work_scale"] = layout["size"][1], layout["workload"][1]
-    values["server_scale"], values["device_scale"] = (
-        layout["server_frequency"][1],
-        scenario.device_frequency[1],
-    )
-    kinds = {bool: "?", int: "f8", float: "f8"}
-    record = np.zeros(1, np.dtype([(name, kinds[type(value)]) for name, value in values.items()]))
+    record = np.zeros(1, np.dtype([(name, "?" if isinstance(v, bool) else "f8") for name, v in values.items()]))
     for name, value in values.items():
         record[name] = value
     return record[0]
+
+
+def check_actions(actions: np.ndarray, servers: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Return actions as int64 if all are whole numbers 0..N and their shape is the one asked for."""
+    actions = np.asarray(actions)
+    allowed = f"whole numbers 0..{servers}, shape {shape}"
+    if not np.issubdtype(actions.dtype, np.integer):
+        raise InvalidInput("actions", actions.dtype.name, allowed)
+    if actions.shape != shape:
+        raise InvalidInput("actions", actions.shape, allowed)
+    if actions.size and (actions.min() < 0 or actions.max() > servers):
+        raise InvalidInput("actions", int(actions[(actions < 0) | (actions > servers)][0]), allowed)
+    return actions.astype(np.int64, copy=False)
 
 
 class Simulator:
@@ -205,25 +219,13 @@ class Simulator:
             observe(self._parameters, self._arrays, self.slot, observations)
         return observations
 
-    def _check_actions(self, actions: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        actions = np.asarray(actions)
-        allowed = f"whole numbers 0..{self.scenario.servers}, shape {shape}"
-        if not np.issubdtype(actions.dtype, np.integer):
-            raise InvalidInput("actions", actions.dtype.name, allowed)
-        if actions.shape != shape:
-            raise InvalidInput("actions", actions.shape, allowed)
-        if actions.size and (actions.min() < 0 or actions.max() > self.scenario.servers):
-            wrong = actions[(actions < 0) | (actions > self.scenario.servers)][0]
-            raise InvalidInput("actions", int(wrong), allowed)
-        return actions.astype(np.int64, copy=False)
-
     def decide(self, actions: np.ndarray) -> np.ndarray:
         """Decisions of the next K devices, (B, K) int; returns their rewards, (B, K). The last device ends the slot."""
         if self.done:
             raise InvalidInput("slot", self.slot, f"below {self.scenario.slots}: call reset first")
         count = check_integer("devices deciding", np.shape(actions)[-1] if np.ndim(actions) == 2 else 0, 1)
         count = check_integer("devices deciding", count, 1, self.scenario.devices - self._next_device)
-        actions = self._check_actions(actions, (self.replicas, count))
+        actions = check_actions(actions, self.scenario.servers, (self.replicas, count))
         rewards = np.zeros(actions.shape)
         decide_replicas(self._parameters, self._arrays, self.slot, self._next_device, actions, rewards)
         self._next_device = (self._next_device + count) % self.scenario.devices
@@ -232,13 +234,13 @@ class Simulator:
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
         """One slot: (B, M) actions -> observations (B, M, F), rewards (B, M), done."""
-        rewards = self.decide(self._check_actions(actions, (self.replicas, self.scenario.devices)))
+        rewards = self.decide(check_actions(actions, self.scenario.servers, (self.replicas, self.scenario.devices)))
         return self.observe(), rewards, self.done
 
     def run(self, trace: Trace, actions: np.ndarray) -> np.ndarray:
         """Whole episodes for actions known beforehand, (B, T, M); returns the rewards, (B, T, M)."""
         self.reset(trace)
-        actions = self._check_actions(actions, trace.size.shape)
+        actions = check_actions(actions, self.scenario.servers, trace.size.shape)
         rewards = np.zeros(actions.shape)
         run_episodes(self._parameters, self._arrays, actions, rewards)
         self.slot = self.scenario.slots
