@@ -8,12 +8,12 @@
 # reads what is there and costs nothing; `update` keeps Snakemake from deleting it first.
 import sys
 
-from aiecof.study.experiments import EXPERIMENTS
-from aiecof.study.runner import RUNS, trials_of
+from aiecof.study.experiments import experiments, trials_of
+from aiecof.study.runner import runs_folder
 
-CHOSEN = str(config.get("experiments", ",".join(EXPERIMENTS))).split(",")
+CHOSEN = str(config.get("experiments", ",".join(experiments()))).split(",")
 PROFILE = config.get("profile", "full")
-FOLDER = config.get("folder", RUNS)
+FOLDER = config.get("folder", runs_folder())
 TRIALS = trials_of(CHOSEN, PROFILE)
 
 

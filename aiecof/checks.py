@@ -1,7 +1,5 @@
 """What may go in: the one error for a value that cannot be used, and the checks that raise it."""
 
-from __future__ import annotations
-
 import math
 import sys
 from numbers import Integral, Real

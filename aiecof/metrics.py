@@ -1,7 +1,5 @@
 """What an episode is measured by: one table for simulator, results, figures, verdicts and commands."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import scipy.sparse as sparse
+from aiecof_book.optimum import SEQUENCES, optimum
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
@@ -14,7 +15,7 @@ from strategies import FREQUENCY, OWN_SCALE, cases, plain_trace, repeatable, sma
 from aiecof.agents.policies import evaluate
 from aiecof.agents.rules import POLICIES, make_policy
 from aiecof.checks import InvalidInput
-from aiecof.study.lower_bound import SEQUENCES, lower_bound, optimum
+from aiecof.study.lower_bound import lower_bound
 from aiecof.system import model, simulator
 from aiecof.system.reference import simulate
 from aiecof.system.scenario import Weights, load_scenario

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+from aiecof_book.toy import toy_scenario, toy_trace
 
 from aiecof.agents.policies import evaluate
 from aiecof.agents.rules import COORDINATED, POLICIES, make_policy
@@ -37,7 +38,7 @@ from aiecof.study.verdicts import (
 )
 from aiecof.system.scenario import load_scenario
 from aiecof.system.simulator import Simulator
-from aiecof.system.workload import draw_trace, toy_scenario, toy_trace
+from aiecof.system.workload import draw_trace
 
 pytestmark = pytest.mark.filterwarnings("error")
 SEEDS, EPISODES, EMPTY = 3, np.arange(100), pd.DataFrame()

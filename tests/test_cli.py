@@ -127,9 +127,9 @@ def test_equations():
     rows = printed("equations", "--json")
     assert [row["equation"] for row in rows] == list(range(1, 38))
     assert list(rows[8]) == ["equation", "function", "tests", "anchor", "page", "readings"]
-    assert rows[8]["function"] == "model.computing_energy" and "tests/test_model.py" in rows[8]["tests"][0]
+    assert rows[8]["function"] == "system.model.computing_energy" and "tests/test_model.py" in rows[8]["tests"][0]
     table = run("equations").stdout
-    assert "(31)" in table and "kernels.decision_reward" in table
+    assert "(31)" in table and "system.objective.decision_reward" in table
 
 
 def test_bench(monkeypatch):

@@ -8,6 +8,7 @@ import warnings
 import gymnasium
 import numpy as np
 import pytest
+from aiecof_book.toy import TOY_ACTIONS, toy_scenario, toy_trace
 from gymnasium.utils.env_checker import check_env as check_gymnasium
 from pettingzoo.test import parallel_api_test, parallel_seed_test
 from sb3_contrib import RecurrentPPO
@@ -20,7 +21,7 @@ from aiecof.envs import OffloadingEnv, OffloadingVecEnv, ParallelOffloadingEnv
 from aiecof.system.observations import observation_fields
 from aiecof.system.scenario import load_scenario
 from aiecof.system.simulator import Simulator
-from aiecof.system.workload import TOY_ACTIONS, draw_trace, toy_scenario, toy_trace
+from aiecof.system.workload import draw_trace
 
 SMALL = {"devices": 4, "servers": 3, "slots": 25}
 CHANGES = [

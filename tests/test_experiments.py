@@ -15,22 +15,15 @@ from aiecof.agents.rules import POLICIES, make_policy
 from aiecof.checks import InvalidInput
 from aiecof.envs import OffloadingVecEnv
 from aiecof.study import experiments
-from aiecof.study.experiments import (
-    BALANCED,
-    EXPERIMENTS,
-    FITTED,
-    PRINTED,
-    Experiment,
-    Trial,
-    cell,
-    dynamics_fingerprint,
-)
+from aiecof.study.experiments import Experiment, Trial, cell, dynamics_fingerprint
 from aiecof.study.grids import BOUND, EVALUATION, LEARNED, QUICK_TRAINING, TRAINING
 from aiecof.system.scenario import load_scenario
 from aiecof.system.simulator import Simulator
 from aiecof.system.workload import draw_trace
 
 ROOT = Path(__file__).resolve().parent.parent
+FITTED, BALANCED, PRINTED = (load_scenario(name) for name in ("fitted", "balanced", "table-iii"))
+EXPERIMENTS = experiments.experiments()
 SMALL = load_scenario("balanced", devices=4, servers=2, slots=10)
 TRIAL = Trial("a2c", SMALL, 0, 5)
 CELLS = [entry for experiment in EXPERIMENTS.values() for entry in experiment.cells]

@@ -11,11 +11,13 @@ import pytest
 import scipy.stats
 
 from aiecof.checks import InvalidInput
-from aiecof.study import figures, runner
+from aiecof.files import results_folder
+from aiecof.study import figures, store
 from aiecof.study.figures import FIGURES, complete_seeds, draw_all, holds, intervals, relative_to, said
-from aiecof.study.store import RESULTS
+from aiecof.study.store import Manifest
 
 matplotlib.use("svg")
+RESULTS = results_folder()
 
 
 def test_intervals_over_seeds_are_students():
@@ -89,19 +91,25 @@ def drawn_stamp(results):
 def test_a_figure_tells_where_it_comes_from_and_whether_that_is_stale(tmp_path, monkeypatch):
     results = tmp_path / "results"
     shutil.copytree(RESULTS, results)
-    digest = json.loads((results / "manifest.json").read_text())["figure_3b.csv"]
+    found = store.manifest(results)
+    digest = json.loads((results / "manifest.json").read_text())["files"]["figure_3b.csv"]
     mark = drawn_stamp(results)
     assert f"figure_3b {digest[:8]}; seeds: " in mark and "STALE" not in mark
     assert "Stale" not in figures.provenance("figure_3b", results=results)
 
-    figures._doubts.cache_clear()
-    trials = dict.fromkeys(figures.table("figure_3b", results)["run"].iloc[1:])
-    monkeypatch.setattr(runner, "trials_of", lambda names: trials)  # the code of the first trial has changed
-    assert drawn_stamp(results).endswith(
-        f"STALE: figure_3b is not up to date (1 of {len(trials) + 1} trials belong to other code)"
-    )
+    trials = list(dict.fromkeys(figures.table("figure_3b", results)["run"]))
+    with monkeypatch.context() as patch:  # the code of the first trial has changed
+        other = store.manifest(results).experiments["figure_3b"]._replace(trials={0: trials[1:]})
+        patch.setattr(
+            store, "manifest", lambda place: Manifest(**found._asdict() | {"experiments": {"figure_3b": other}})
+        )
+        assert drawn_stamp(results).endswith(
+            f"STALE: figure_3b is not up to date (1 of {len(trials)} trials belong to other code)"
+        )
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "code_state", lambda: "another")
+        assert "STALE: figure_3b is not up to date (the code has changed since" in drawn_stamp(results)
 
-    figures._doubts.cache_clear()
     table = results / "figure_3b.csv"
     table.write_text(table.read_text().replace("fitted", "balanced", 1))
     assert "STALE: figure_3b is not up to date (not as it was written)" in drawn_stamp(results)

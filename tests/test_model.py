@@ -5,6 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from aiecof_book.toy import TOY_ACTIONS, toy_scenario, toy_trace
 from hypothesis import given
 from hypothesis import strategies as st
 from numba import njit
@@ -12,7 +13,7 @@ from numba import njit
 from aiecof.system import model
 from aiecof.system.scenario import load_scenario
 from aiecof.system.simulator import Simulator
-from aiecof.system.workload import TOY_ACTIONS, draw_trace, toy_scenario, toy_trace
+from aiecof.system.workload import draw_trace
 
 GHZ, MBIT, GCYCLE, STEP = 1e9, 1e6, 1e9, 0.1
 

@@ -67,7 +67,7 @@ def test_costs_of_a_recorded_episode(units):
         cost += 0.3 * (task["fate"] == DROPPED) + 0.4 * load
         assert math.isclose(task["cost"], cost, rel_tol=1e-9)
         sums[b] += cost
-    assert np.allclose(objective.mean_cost(tasks["cost"]), sums / (30 * 4))
+    assert np.allclose(objective.mean_cost(tasks["cost"].sum(axis=(1, 2)), 30, 4), sums / (30 * 4))
     assert np.allclose(simulator.metrics()["cost"], sums / (30 * 4))
 
 
@@ -80,7 +80,7 @@ def test_cost_of_the_variance_is_what_the_reward_takes_off():
 
 def test_a_slot_without_a_task_costs_nothing():
     """Two tasks of cost 3 among six slots of devices (Eq. 26)."""
-    assert objective.mean_cost(np.array([[3.0, 0.0, 0.0], [0.0, 3.0, 0.0]])) == 1.0
+    assert objective.mean_cost(np.array([[3.0, 0.0, 0.0], [0.0, 3.0, 0.0]]).sum(), 2, 3) == 1.0
 
 
 # --- the constraints ---------------------------------------------------------------------------------------------

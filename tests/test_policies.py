@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from aiecof_book.toy import toy_scenario, toy_trace
 
 from aiecof.agents.policies import episode_metrics, evaluate
 from aiecof.agents.rules import COORDINATED, NOTHING, OWN, POLICIES, longest_service_slots, make_policy
@@ -9,7 +10,7 @@ from aiecof.checks import InvalidInput
 from aiecof.system.observations import observation_fields, read_observations
 from aiecof.system.scenario import load_scenario
 from aiecof.system.simulator import Simulator
-from aiecof.system.workload import draw_trace, toy_scenario, toy_trace
+from aiecof.system.workload import draw_trace
 
 BALANCED = load_scenario("balanced")
 FIVE = load_scenario("balanced", devices=5, servers=3)

@@ -6,6 +6,7 @@ from dataclasses import astuple
 
 import numpy as np
 import pytest
+from aiecof_book.toy import TOY_ACTIONS, toy_scenario, toy_trace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import (
@@ -25,7 +26,7 @@ from aiecof.system import reference, simulator
 from aiecof.system.reference import simulate
 from aiecof.system.scenario import READINGS, SCENARIOS, load_scenario
 from aiecof.system.simulator import Simulator, reference_energy
-from aiecof.system.workload import TOY_ACTIONS, Trace, draw_trace, toy_scenario, toy_trace
+from aiecof.system.workload import Trace, draw_trace
 
 BOOKED = "place fate wait_slots transmission_wait_slots transmission_slots computing_slots end_slot".split()
 

@@ -28,12 +28,14 @@ from aiecof.agents.rules import make_policy
 from aiecof.agents.training import train
 from aiecof.checks import InvalidInput
 from aiecof.cli.app import app
-from aiecof.files import write_whole
-from aiecof.study import experiments, runner
-from aiecof.study.experiments import Experiment, cell
+from aiecof.files import results_folder, write_whole
+from aiecof.study import experiments, runner, store
+from aiecof.study import verify as verify_module
+from aiecof.study.experiments import Experiment, cell, trials_of
 from aiecof.study.grids import BOUND, EVALUATION, QUICK_TRAINING
-from aiecof.study.runner import run, stale, status, trials_of, verify
-from aiecof.study.store import edited, read_table, write_table
+from aiecof.study.runner import run
+from aiecof.study.store import edited, read_table, stale, status, write_table
+from aiecof.study.verify import verify
 from aiecof.system.scenario import load_scenario
 from aiecof.system.workload import draw_trace
 
@@ -95,7 +97,7 @@ def assert_same_tables(results, others):
     assert found.keys() == wanted.keys()
     for name, table in wanted.items():
         pd.testing.assert_frame_equal(found[name], table, check_exact=True)
-    assert json.loads((results / "manifest.json").read_text()).keys() == found.keys()
+    assert json.loads((results / "manifest.json").read_text())["files"].keys() == found.keys()
 
 
 def contents(place):
@@ -262,7 +264,7 @@ def killed_at_write(number):
         write_whole(path, content)
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (training, runner):
+        for module in (training, runner, store):
             patch.setattr(module, "write_whole", write)
         patch.setattr(runner, "train", partial(train, checkpoint_every=1))
         yield written
@@ -431,6 +433,7 @@ def test_what_is_not_declared_any_more_is_listed_then_dropped(copied, monkeypatc
     declare(monkeypatch, fewer)
     gone = {name for name, trial in old.items() if trial.method in ("always-local", "frugal") or trial.seed == 2}
     gone &= set(read_table("runs.csv", results)["run"])
+    store.declare(experiments.declarations(), {}, results)
     assert set(stale(results)) == gone and len(gone) == 2 + 3 + 1
     run(["first"], folder=runs, results=results)
     assert stale(results) == []
@@ -440,9 +443,15 @@ def test_what_is_not_declared_any_more_is_listed_then_dropped(copied, monkeypatc
 
 
 def test_every_committed_result_is_as_it_was_written():
-    files = {path.relative_to(runner.RESULTS).as_posix() for path in runner.RESULTS.rglob("*") if path.is_file()}
-    assert files - {"manifest.json"} == json.loads((runner.RESULTS / "manifest.json").read_text()).keys()
+    results = results_folder()
+    found = {path.relative_to(results).as_posix() for path in results.rglob("*") if path.is_file()}
+    assert found - {"manifest.json"} == store.manifest().files.keys()
     assert edited() == []
+
+
+def test_the_committed_manifest_belongs_to_the_code():
+    """`aiecof gather` writes it anew, after a change of the code that names trials."""
+    assert store.manifest().code == store.code_state()
 
 
 def test_edited_and_deleted_files_are_noticed(copied):
@@ -487,7 +496,9 @@ def test_honest_results_pass(finished):
     ],
 )
 def test_a_forged_metric_does_not_pass(name, rows, column, value, copied, finished, monkeypatch):
-    monkeypatch.setattr(runner, "run_trial", lambda trial, folder, honest=runner.run_trial: honest(trial, finished[0]))
+    monkeypatch.setattr(
+        verify_module, "run_trial", lambda trial, folder, honest=runner.run_trial: honest(trial, finished[0])
+    )
     table = read_table(name, copied[1])
     [forged] = table[table.eval(rows)]["run"].unique()
     forge(copied[1], name, rows, column, value)
@@ -506,7 +517,7 @@ def test_another_processor_may_train_a_little_differently(finished, monkeypatch)
         return result
 
     run_trial = runner.run_trial
-    monkeypatch.setattr(runner, "run_trial", elsewhere)
+    monkeypatch.setattr(verify_module, "run_trial", elsewhere)
     found = verify(100, results=finished[1]).set_index("method")["passed"]
     assert found["a2c"].all() and not found.drop("a2c").any()
 
@@ -528,8 +539,7 @@ def test_status_counts(copied, tmp_path):
     counts = status(copied[1]).set_index("experiment")
     assert counts.loc["second", ["complete_seeds", "done", "missing"]].to_list() == [1, 5, 1]
     assert counts["hours"].max() == pytest.approx(2.0, abs=0.02)
-    empty = status(tmp_path / "nowhere")
-    assert list(empty["done"]) == [0] * 4 and list(empty["missing"]) == [6, 6, 2, 6] and empty["hours"].sum() == 0.0
+    assert status(tmp_path / "nowhere").empty
 
 
 def test_a_fingerprint_that_looks_like_a_number_stays_a_word(tmp_path):
@@ -576,9 +586,9 @@ def test_bad_input_is_refused_before_anything_is_computed(bad, message, tmp_path
     ],
 )
 def test_commands_refuse_in_one_line(arguments, message, tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "RUNS", tmp_path / "runs")
-    for function in (runner.edited, runner.verify):
-        monkeypatch.setattr(runner, function.__name__, partial(function, results=tmp_path / "nothing"))
+    monkeypatch.setattr(runner, "runs_folder", lambda: tmp_path / "runs")
+    monkeypatch.setattr(store, "edited", partial(store.edited, tmp_path / "nothing"))
+    monkeypatch.setattr(verify_module, "verify", partial(verify, results=tmp_path / "nothing"))
     if arguments[0] == "run":
         arguments = [*arguments, "--folder", str(tmp_path / "runs")]
         arguments += [] if "--results" in arguments else ["--results", str(tmp_path / "results")]
@@ -610,8 +620,7 @@ def test_commands_run_a_trial_and_then_the_rest(tmp_path, finished):
 @pytest.fixture
 def as_committed(copied, monkeypatch):
     """The commands take the copied results for the project's own."""
-    for function in (runner.status, runner.edited, runner.stale, runner.verify):
-        monkeypatch.setattr(runner, function.__name__, partial(function, results=copied[1]))
+    monkeypatch.setattr(store, "results_folder", lambda: copied[1])
     return copied[1]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from aiecof_book.toy import TOY_ACTIONS, toy_scenario, toy_trace
 from hypothesis import given, settings
 from strategies import OWN_SCALE, cases, plain_trace, repeatable, small_scenario
 
@@ -17,7 +18,7 @@ from aiecof.checks import InvalidInput
 from aiecof.system.observations import observation_fields
 from aiecof.system.scenario import Weights, load_scenario
 from aiecof.system.simulator import Simulator, reference_energy
-from aiecof.system.workload import TOY_ACTIONS, Trace, draw_trace, toy_scenario, toy_trace
+from aiecof.system.workload import Trace, draw_trace
 
 # `toy_trace` under `TOY_ACTIONS`, worked out by hand. Sending: size / 2 Mbit, rounded up. Computing: Gcycles / 0.4 on
 # a device, rounded up; / 4 on server 1 and / 2 on server 2, not rounded. Deadline: 4 slots. All in slots; "on until"
@@ -560,7 +561,7 @@ def test_a_changed_formula_is_compiled_again(tmp_path):
     cached = len(list(tmp_path.rglob("*.nbc")))
     assert cached > 0
     assert run_apart(tmp_path) == before and len(list(tmp_path.rglob("*.nbc"))) == cached
-    source = tmp_path / "aiecof" / "model.py"
+    source = tmp_path / "aiecof" / "system" / "model.py"
     formula = "return power * wait_slots * slot_duration"
     text = source.read_text(encoding="utf-8")
     assert text.count(formula) == 1

@@ -5,12 +5,13 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
+from aiecof_book.toy import toy_scenario, toy_trace
 from scipy import stats
 
 from aiecof.checks import InvalidInput
 from aiecof.system.scenario import TaskKind, load_scenario
 from aiecof.system.simulator import Simulator
-from aiecof.system.workload import SPLITS, Trace, draw_trace, load_trace, toy_scenario, toy_trace
+from aiecof.system.workload import SPLITS, Trace, draw_trace, load_trace
 
 ARRAYS = [entry.name for entry in fields(Trace)]
 TASKS, NETWORK = ARRAYS[:3], ARRAYS[3:]

@@ -1,7 +1,5 @@
 """DQN and Double DQN for devices that share a policy, on Stable-Baselines3."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch as th
 from stable_baselines3 import DQN

@@ -1,7 +1,5 @@
 """What was learned, ready to act: a trained network as a policy, and the file that holds one."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

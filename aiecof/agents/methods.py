@@ -1,7 +1,5 @@
 """The registry of learning methods: what each is made of, and where every value comes from."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -86,6 +84,9 @@ class Method:
 
     def values(self, **changes: Any) -> dict[str, Any]:
         """Every hyperparameter, with some changed; `policy_kwargs` holds those of the network."""
+        if unknown := set(changes) - set(self.hyperparameters) - {"policy_kwargs"}:
+            allowed = f"hyperparameters of {self.name}: {', '.join(self.hyperparameters)}"
+            raise InvalidInput("changes", sorted(unknown), allowed)
         registered = {name: value for name, (value, _) in self.hyperparameters.items()}
         return registered | changes | {"policy_kwargs": self.policy_kwargs | changes.get("policy_kwargs", {})}
 

@@ -1,7 +1,5 @@
 """Networks of the learning methods, as policies of Stable-Baselines3 and sb3-contrib."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch as th

@@ -1,7 +1,5 @@
 """Policies: what every device sees -> what it does, for all devices of all replicas at once; and playing one."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 

@@ -4,8 +4,6 @@ Each is marked by the information it uses: `nothing`, the device's `own observat
 for which the devices that decide in the same slot would have to tell each other what they decided.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -13,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from aiecof.agents.policies import Policy
-from aiecof.checks import InvalidInput, check_choice, check_number
+from aiecof.checks import InvalidInput, check_choice, check_integer, check_number
 from aiecof.system import model
 from aiecof.system.observations import Seen
 from aiecof.system.scenario import Scenario
@@ -24,24 +22,57 @@ SINGLE_PRECISION = 1e-5
 
 
 class Random(Policy):
-    """Every place is equally likely, the device included."""
+    """Every place is equally likely, the device included; or staying is as likely as leaving (R34).
+
+    levels : int
+        1: one draw among all places. 2: stay or leave with probability 1/2, then any server (Section III-A).
+    """
+
+    def __init__(self, scenario: Scenario, seed: int = 0, *, levels: int = 1):
+        self.levels = check_integer("levels", levels, 1, 2)
+        super().__init__(scenario, seed)
 
     def decide(self, seen: Seen) -> np.ndarray:
-        return self.below(self.scenario.actions)
+        if self.levels == 1:
+            return self.below(self.scenario.actions)
+        return np.where(self.uniform() < 0.5, 0, 1 + self.below(self.scenario.servers))
+
+
+CIRCLES, ORDERS = ("all", "all_but_one", "servers"), ("own", "first", "slot", "shared")
 
 
 class RoundRobin(Policy):
-    """Each device takes the places 0, 1, ..., N in turn, one a task; device m begins with place m mod (N + 1) (R34)."""
+    """The places in turn (R34).
+
+    places : str
+        What a circle goes around: `all` is 0, 1, ..., N; `all_but_one` has no server N; `servers` has no device.
+    order : str
+        `own`: a circle for each device, one step a task; device m begins with the circle's place m, counted round.
+        `first`: all begin with the first place. `slot`: as `own`, one step a slot. `shared`: one circle for all
+        devices, whose tasks take the places in the order of their decisions.
+    """
+
+    def __init__(self, scenario: Scenario, seed: int = 0, *, places: str = "all", order: str = "own"):
+        check_choice("places", places, CIRCLES)
+        self.order = check_choice("order", order, ORDERS)
+        shortest = {"all": (0, 0), "all_but_one": (0, 1), "servers": (1, 0)}[places]
+        self._circle = np.arange(shortest[0], scenario.actions - shortest[1])
+        super().__init__(scenario, seed)
 
     def reset(self, episodes: int, first: int = 0) -> None:
         super().reset(episodes, first)
-        start = np.arange(self.scenario.devices) % self.scenario.actions
+        devices = self.scenario.devices
+        start = np.arange(devices) if self.order in ("own", "slot") else np.zeros(devices, np.int64)
         self._next = np.tile(start, (episodes, 1))
 
     def decide(self, seen: Seen) -> np.ndarray:
-        actions = self._next.copy()
-        self._next = np.where(seen.has_task, (actions + 1) % self.scenario.actions, actions)
-        return actions
+        steps = np.ones_like(seen.has_task) if self.order == "slot" else seen.has_task
+        turn = self._next
+        if self.order == "shared":
+            turn = turn + np.cumsum(steps, axis=1) - steps
+            steps = np.sum(steps, axis=1, keepdims=True)
+        self._next = self._next + steps
+        return self._circle[turn % len(self._circle)]
 
 
 class AlwaysLocal(Policy):
@@ -240,8 +271,8 @@ def _threshold(server: Callable[..., np.ndarray]) -> dict[str, Any]:
 
 
 POLICIES: dict[str, Entry] = {
-    "random": Entry("any place, all equally likely", NOTHING, Random),
-    "round-robin": Entry("the places in turn, one a task", NOTHING, RoundRobin),
+    "random": Entry("any place, all equally likely", NOTHING, Random, ("levels",)),
+    "round-robin": Entry("the places in turn, one a task", NOTHING, RoundRobin, ("places", "order")),
     "always-local": Entry("always on the device", NOTHING, AlwaysLocal),
     "least-loaded": Entry(
         "never local: the server with the least backlog", OWN, partial(Offloading, server=least_loaded_server)

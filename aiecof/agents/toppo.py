@@ -3,8 +3,6 @@
 The docstrings of the functions and methods below say which of the equations of Section IV-B each one is.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

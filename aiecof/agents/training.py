@@ -180,6 +180,16 @@ class Run:
         _restore(model, tensors, state["counters"])
         return model, state["curve"]
 
+    def go_on(self, watch: _Watch) -> None:
+        """Train from the last checkpoint to the end."""
+        model, watch.curve[:] = self.load() if self.checkpoint.exists() else (self.build(), [])
+        begun = time.perf_counter()
+        left = self.description["episodes"] * self.scenario.slots * self.scenario.devices - model.num_timesteps
+        model.learn(left, callback=watch, reset_num_timesteps=False, log_interval=None)
+        self.save(model, watch.curve)
+        self.description["wall_time"] = self.description.get("wall_time", 0.0) + time.perf_counter() - begun
+        write_whole(self.folder / "run.json", json.dumps(self.description, indent=1).encode())
+
     def export(self, path: Path) -> None:
         """Write the network's weights and the run's description, all that is needed to act (`load_policy`)."""
         weights = {
@@ -203,10 +213,13 @@ class Run:
 class _Watch(BaseCallback):
     """Collects the metrics of each episode, and saves where every row stands between two episodes."""
 
-    def __init__(self, run: Run, curve: list[dict[str, float]], every: int, on_episode: Callable[[int], None] | None):
+    def __init__(self, run: Run, every: int, on_episode: Callable[[int], None] | None):
         super().__init__()
-        self.run, self.curve, self.every, self.on_episode = run, curve, every, on_episode
-        self._saved = len(curve)
+        self.run, self.every, self.on_episode = run, every, on_episode
+        self.curve: list[dict[str, float]] = []
+
+    def _on_training_start(self) -> None:
+        self._saved = len(self.curve)
 
     def _on_step(self) -> bool:
         info = self.locals["infos"][0]
@@ -250,42 +263,21 @@ def train(
 ) -> Run:
     """Train a method, or go on with a training that was stopped; an equal call on a finished run does nothing.
 
-    name : str
-        Of `methods.METHODS`.
     episodes : int
         Training episodes; every one is `slots` x `devices` transitions.
     seed : int
         Of the network's weights, the exploration, the training traces and (`network="run"`) the clocks.
-    folder : path
-        The run folder.
-    checkpoint_every : int
-        Episodes between two checkpoints.
     on_episode : callable
         Called with the number of episodes done.
-    changes : hyperparameters that differ from the registry's.
+    changes : hyperparameters that differ from those of `methods.METHODS`.
     """
-    chosen = method(name)
-    check_integer("episodes", episodes, 1)
-    check_integer("seed", seed, 0)
-    check_integer("checkpoint_every", checkpoint_every, 1)
-    unknown = set(changes) - set(chosen.hyperparameters) - {"policy_kwargs"}
-    if unknown:
-        raise InvalidInput(
-            "changes", sorted(unknown), "hyperparameters of " + name + ": " + ", ".join(chosen.hyperparameters)
-        )
+    for field, value, low in (("episodes", episodes, 1), ("seed", seed, 0), ("checkpoint_every", checkpoint_every, 1)):
+        check_integer(field, value, low)
     versions = {package: version(package) for package in PACKAGES} | {"aiecof": __version__}
     description = {"method": name, "scenario": asdict(scenario), "episodes": episodes}
-    description |= {"seed": seed, "hyperparameters": chosen.values(**changes), "versions": versions}
+    description |= {"seed": seed, "hyperparameters": method(name).values(**changes), "versions": versions}
     with alone(Path(folder)):
         run = _open(Path(folder), description)
-        if run.finished:
-            return run
-        model, curve = run.load() if run.checkpoint.exists() else (run.build(), [])
-        begun = time.perf_counter()
-        total = episodes * scenario.slots * scenario.devices
-        watch = _Watch(run, curve, checkpoint_every, on_episode)
-        model.learn(total - model.num_timesteps, callback=watch, reset_num_timesteps=False, log_interval=None)
-        run.save(model, curve)
-        run.description["wall_time"] = run.description.get("wall_time", 0.0) + time.perf_counter() - begun
-        write_whole(run.folder / "run.json", json.dumps(run.description, indent=1).encode())
+        if not run.finished:
+            run.go_on(_Watch(run, checkpoint_every, on_episode))
     return run

@@ -4,8 +4,6 @@ Bad input ends with one line on the standard error and exit code 2, an interrupt
 is imported when it runs, so that the short ones stay short.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -14,10 +12,18 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from aiecof.cli.console import AsJson, OneLineErrors, print_json, print_table, progress_bar, whole
+from aiecof import __version__
+from aiecof.cli.console import AsJson, OneLineErrors, number, print_json, print_table, progress_bar
 from aiecof.cli.results import COMMANDS
 from aiecof.metrics import METRICS
 from aiecof.system.scenario import READINGS, SCENARIOS, Scenario, load_scenario
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
 
 app = typer.Typer(
     cls=OneLineErrors,
@@ -30,12 +36,20 @@ app.add_typer(bench, name="bench")
 for _command in COMMANDS:
     app.command()(_command)
 
+SHOWN = [name for name in METRICS if name != "cost"]
+
+
+@app.callback()
+def _root(version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True)] = False) -> None:
+    """Offloading of AIGC tasks at the edge: simulate it, and look up where things are."""
+
+
 ScenarioName = Annotated[str, typer.Option(help="Name of a scenario, or path to a JSON file.")]
-Devices = Annotated[str | None, typer.Option(metavar="INTEGER", help="Another number of devices.")]
+Devices = Annotated[int | None, number("devices", 1, "Another number of devices.")]
 
 
-def _chosen(scenario: str, devices: str | None) -> Scenario:
-    return load_scenario(scenario, **({} if devices is None else {"devices": whole("devices", devices, 1)}))
+def _chosen(scenario: str, devices: int | None) -> Scenario:
+    return load_scenario(scenario, **({} if devices is None else {"devices": devices}))
 
 
 def _pair(values: tuple[float, float], unit: float = 1.0) -> str:
@@ -106,27 +120,26 @@ def equations(as_json: AsJson = False) -> None:
 def simulate(
     scenario: ScenarioName = "balanced",
     policy: Annotated[str, typer.Option(help="Name of a policy; `aiecof policies` lists them.")] = "random",
-    episodes: Annotated[str, typer.Option(metavar="INTEGER", help="Number of episodes.")] = "20",
-    seed: Annotated[str, typer.Option(metavar="INTEGER", help="Seed of tasks, network and policy.")] = "0",
+    episodes: Annotated[int, number("episodes", 1, "Number of episodes.")] = 20,
+    seed: Annotated[int, number("seed", 0, "Seed of tasks, network and policy.")] = 0,
     devices: Devices = None,
     as_json: AsJson = False,
 ) -> None:
     """Simulate episodes under a policy and print means with 95 % intervals over the episodes."""
-    count, seed_number = whole("episodes", episodes, 1), whole("seed", seed, 0)
     chosen = _chosen(scenario, devices)
 
     from aiecof.agents.policies import episode_metrics
     from aiecof.agents.rules import make_policy
     from aiecof.study.statistics import mean_interval
 
-    rule = make_policy(policy, chosen, seed_number)
-    with progress_bar("Simulating", count) as update:
-        metrics = episode_metrics(rule, chosen, count, seed_number, progress=update)
-    intervals = {name: mean_interval(metrics[name])._asdict() for name in METRICS}
+    rule = make_policy(policy, chosen, seed)
+    with progress_bar("Simulating", episodes) as update:
+        metrics = episode_metrics(rule, chosen, episodes, seed, progress=update)
+    intervals = {name: mean_interval(metrics[name])._asdict() for name in SHOWN}
     if as_json:
         print_json(intervals)
         return
-    title = f"{policy} on {chosen.name}: {count} episodes, {chosen.devices} devices, seed {seed_number}"
+    title = f"{policy} on {chosen.name}: {episodes} episodes, {chosen.devices} devices, seed {seed}"
     rows = (
         [METRICS[name].heading, f"{entry['mean']:.4g}", f"{entry['low']:.4g} to {entry['high']:.4g}"]
         for name, entry in intervals.items()
@@ -201,36 +214,34 @@ def methods(as_json: AsJson = False) -> None:
 def train(
     method: Annotated[str, typer.Argument(help="Name of a method; `aiecof methods` lists them.")],
     scenario: ScenarioName = "balanced",
-    episodes: Annotated[str, typer.Option(metavar="INTEGER", help="Training episodes.")] = "100",
-    seed: Annotated[str, typer.Option(metavar="INTEGER", help="Seed of weights, exploration, tasks, network.")] = "0",
+    episodes: Annotated[int, number("episodes", 1, "Training episodes.")] = 100,
+    seed: Annotated[int, number("seed", 0, "Seed of weights, exploration, tasks, network.")] = 0,
     devices: Devices = None,
     folder: Annotated[str | None, typer.Option(help="Run folder; by default made from the other words.")] = None,
 ) -> None:
     """Train a method; an interrupted training goes on from its last checkpoint when called again."""
-    count, seed_number = whole("episodes", episodes, 1), whole("seed", seed, 0)
     chosen = _chosen(scenario, devices)
-    place = folder or f"runs/{method}-{chosen.name}-{chosen.devices}-{count}-{seed_number}"
+    place = folder or f"runs/{method}-{chosen.name}-{chosen.devices}-{episodes}-{seed}"
 
     import torch
 
     from aiecof.agents.training import train as run_training
 
     torch.set_num_threads(1)
-    with progress_bar(f"Training {method}", count) as update:
-        run = run_training(method, chosen, count, seed_number, place, on_episode=update)
+    with progress_bar(f"Training {method}", episodes) as update:
+        run = run_training(method, chosen, episodes, seed, place, on_episode=update)
     last = run.curve.tail(10).mean()
-    print(f"{place}: {count} episodes, {run.description['wall_time']:.0f} s; last ten: ", end="")
-    print(", ".join(f"{name} {last[name]:.4g}" for name in METRICS))
+    print(f"{place}: {episodes} episodes, {run.description['wall_time']:.0f} s; last ten: ", end="")
+    print(", ".join(f"{name} {last[name]:.4g}" for name in SHOWN))
 
 
 @app.command()
 def evaluate(
     run: Annotated[str, typer.Argument(help="A run folder that `aiecof train` wrote.")],
-    episodes: Annotated[str, typer.Option(metavar="INTEGER", help="Held-out episodes.")] = "20",
+    episodes: Annotated[int, number("episodes", 1, "Held-out episodes.")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """Play held-out traces with what was learned: actions sampled and greedy, the one that counts marked."""
-    count = whole("episodes", episodes, 1)
 
     from aiecof.agents.training import Run
     from aiecof.study.statistics import mean_interval
@@ -238,8 +249,8 @@ def evaluate(
     opened = Run(run)
     measured = {}
     for kind in ("sampled", "greedy"):
-        metrics = opened.evaluate(count, greedy=kind == "greedy").metrics()
-        measured[kind] = {name: mean_interval(metrics[name])._asdict() for name in METRICS}
+        metrics = opened.evaluate(episodes, greedy=kind == "greedy").metrics()
+        measured[kind] = {name: mean_interval(metrics[name])._asdict() for name in SHOWN}
     if as_json:
         print_json({"counts": opened.method.counts, **measured})
         return
@@ -249,9 +260,9 @@ def evaluate(
             METRICS[name].heading,
             *("{mean:.4g} ({low:.4g} to {high:.4g})".format(**measured[kind][name]) for kind in measured),
         ]
-        for name in METRICS
+        for name in SHOWN
     )
-    print_table(f"{run}: {count} held-out episodes, 95 % intervals", ["", *titles], rows)
+    print_table(f"{run}: {episodes} held-out episodes, 95 % intervals", ["", *titles], rows)
 
 
 @app.command()

@@ -1,7 +1,5 @@
 """What all `aiecof` commands share: reading numbers, printing tables and JSON, one line for what is wrong."""
 
-from __future__ import annotations
-
 import json
 import math
 import sys
@@ -17,6 +15,7 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from aiecof.checks import InvalidInput, check_integer
+from aiecof.doors import missing_extra
 
 
 class OneLineErrors(TyperGroup):
@@ -31,10 +30,14 @@ class OneLineErrors(TyperGroup):
         args = list(sys.argv[1:] if args is None else args) or ["--help"]
         try:
             code = super().main(args, *rest, **options | {"standalone_mode": False})
-        except InvalidInput as error:
+        except (InvalidInput, _Refused) as error:
             code = _fail(str(error))
         except typer.TyperException as error:
             code = _fail(f"command line: got {' '.join(args)!r}, allowed: what --help lists ({error})")
+        except ModuleNotFoundError as error:
+            if not (hint := missing_extra(error)):
+                raise
+            code = _fail(hint)
         except MemoryError as error:
             code = _fail(f"size: got {error}, allowed: what fits in memory")
         sys.exit(code or 0)
@@ -48,11 +51,20 @@ def _fail(message: str) -> int:
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
-def whole(name: str, text: str, low: int) -> int:
-    try:
-        return check_integer(name, int(text), low)
-    except ValueError:
-        raise InvalidInput(name, text, f"a whole number >= {low}") from None
+class _Refused(Exception):
+    """Carries an `InvalidInput` past the parser of an option, which takes every `ValueError` for its own."""
+
+
+def number(name: str, low: int, text: str) -> Any:
+    """An option whose value is a whole number from `low` on; `text` is its help."""
+
+    def integer(value: str) -> int:
+        try:
+            return check_integer(name, int(value), low)
+        except ValueError:
+            raise _Refused(f"{InvalidInput(name, value, f'a whole number >= {low}')}") from None
+
+    return typer.Option(parser=integer, metavar="INTEGER", help=text)
 
 
 def _finite(content: Any) -> Any:

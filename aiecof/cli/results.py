@@ -1,7 +1,5 @@
 """The commands around `results/`: compute, look at what is there, verify, judge."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from os.path import relpath
@@ -11,20 +9,20 @@ from typing import Annotated
 import typer
 
 from aiecof.checks import InvalidInput, check_choice
-from aiecof.cli.console import AsJson, print_json, print_table, progress_bar, whole
+from aiecof.cli.console import AsJson, number, print_json, print_table, progress_bar
 from aiecof.files import alone, home
 
 Profile = Annotated[str, typer.Option(help="full, or quick: one seed and few episodes, to see it work.")]
 Folder = Annotated[str | None, typer.Option(help="Where trials work; by default runs/.")]
 Results = Annotated[str | None, typer.Option(help="Where tables go; by default results/, or runs/quick.")]
-Jobs = Annotated[str, typer.Option(metavar="INTEGER", help="Processes.")]
+Jobs = Annotated[int, number("jobs", 1, "Processes.")]
 
 
 def run(
     experiment: Annotated[list[str], typer.Argument(help="Experiments, or all; `aiecof status` lists them.")],
     profile: Profile = "full",
-    jobs: Jobs = "1",
-    seeds: Annotated[str | None, typer.Option(metavar="INTEGER", help="Only the first few seeds.")] = None,
+    jobs: Jobs = 1,
+    seeds: Annotated[int | None, number("seeds", 1, "Only the first few seeds.")] = None,
     folder: Folder = None,
     results: Results = None,
 ) -> None:
@@ -34,9 +32,8 @@ def run(
     names = list(experiments.experiments()) if experiment == ["all"] else experiment
     place = Path(folder) if folder else runner.runs_folder()
     tables = Path(results) if results else home() / "results" if profile == "full" else place / "quick"
-    first = None if seeds is None else whole("seeds", seeds, 1)
     with progress_bar("Trials") as update:
-        failures = runner.run(names, profile, whole("jobs", jobs, 1), first, place, tables, update)
+        failures = runner.run(names, profile, jobs, seeds, place, tables, update)
     print(f"tables are in {relpath(tables)}")
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)
@@ -84,8 +81,8 @@ def gather(folder: Folder = None, results: Results = None) -> None:
 
 
 def verify(
-    sample: Annotated[str, typer.Option(metavar="INTEGER", help="Trials to compute again.")] = "5",
-    seed: Annotated[str, typer.Option(metavar="INTEGER", help="Seed of their choice.")] = "0",
+    sample: Annotated[int, number("sample", 1, "Trials to compute again.")] = 5,
+    seed: Annotated[int, number("seed", 0, "Seed of their choice.")] = 0,
 ) -> None:
     """Compute some random trials of results/ again and compare; exit code 1 if one comes out otherwise."""
     from aiecof.study.store import edited as edited_files
@@ -94,23 +91,22 @@ def verify(
     edited = edited_files()
     if edited:
         raise InvalidInput("results", ", ".join(edited), "files as `aiecof run` wrote them")
-    table = compute_again(whole("sample", sample, 1), whole("seed", seed, 0))
+    table = compute_again(sample, seed)
     rows = ([*row[:3], f"{row.difference:.1e}", "yes" if row.passed else "no"] for row in table.itertuples(index=False))
     print_table("Computed again", ["Trial", "Method", "Seed", "Relative difference", "Passed"], rows)
     if not table["passed"].all():
         raise typer.Exit(1)
 
 
-def calibrate(jobs: Jobs = "1") -> None:
+def calibrate(jobs: Jobs = 1) -> None:
     """Search the readings that explain the untrained rows of Table IV, and the reward that follows the objective."""
     from aiecof.study import calibration
     from aiecof.study.reward_agreement import reward_agreement
     from aiecof.study.store import write_table
 
-    count = whole("jobs", jobs, 1)
     with progress_bar("Candidates") as update:
-        candidates = calibration.search(count, update)
-    tied = calibration.attainability(candidates, count)
+        candidates = calibration.search(jobs, update)
+    tied = calibration.attainability(candidates, jobs)
     write_table("calibration.csv", calibration.best_of_families(candidates))
     write_table("calibration_tied.parquet", tied)
     write_table("identifiability.csv", calibration.identifiability(candidates, tied["tie"].iloc[0]))

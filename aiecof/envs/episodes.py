@@ -1,7 +1,5 @@
 """What the environments share: the space of an observation, and the episodes that a seed plays."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

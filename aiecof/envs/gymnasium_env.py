@@ -1,7 +1,5 @@
 """One device's decision a step, as a Gymnasium environment."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import gymnasium

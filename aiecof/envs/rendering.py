@@ -1,7 +1,5 @@
 """A picture of the queues of one network."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from aiecof.system.model import waiting_delay

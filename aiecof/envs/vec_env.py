@@ -1,7 +1,5 @@
 """Several networks whose devices share a policy, as a Stable-Baselines3 vectorised environment."""
 
-from __future__ import annotations
-
 import time
 from typing import Any
 

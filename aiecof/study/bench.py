@@ -1,7 +1,5 @@
 """How fast the compiled simulator and the learning methods are, on one core."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from functools import partial

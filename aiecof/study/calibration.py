@@ -10,8 +10,6 @@ The question is settled without any training, by criteria that stand here before
   smallest error are told apart by nothing.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable
 from functools import lru_cache

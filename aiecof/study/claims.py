@@ -4,8 +4,6 @@ From the abstract, the contributions of Section I, Section V and the conclusion.
 to no test (that doing without a cloud saves time), and the level of the reward, whose weights are not printed (R19).
 """
 
-from __future__ import annotations
-
 import math
 import tomllib
 from collections import Counter

@@ -1,7 +1,5 @@
 """Measures of a training curve, and of the devices' loads: less is better in all of them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -4,8 +4,6 @@ The decisions are those that were made in front of servers in the order of decis
 serves the same tasks in another order (R12). So the difference is that of the service alone.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

@@ -4,8 +4,6 @@ A `Trial` is what can be computed on its own: one method on one network, judged 
 trials, so Table IV, its curves (Figs. 5, 6) and the middle points of the sweeps are computed once.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
@@ -205,7 +203,8 @@ def _readings() -> list[Cell]:
     cells = [cell(method, fitted, {"reading": "as chosen", "value": ""}) for method in grids.JUDGED]
     for name, values in READINGS.items():
         for value in values:
-            if value == getattr(fitted.readings, name) or name in grids.UNPLAYED:
+            left_out = name in grids.UNPLAYED or (name, value) in grids.UNPLAYED_VALUES
+            if value == getattr(fitted.readings, name) or left_out:
                 continue
             changes: dict[str, Any] = {name: value}
             if value == "per_bit":  # the same work for a task of middle size

@@ -4,8 +4,6 @@ Colours and markers of a method are the same everywhere, told apart by colour-bl
 Curves and points carry 95 % t intervals over the seeds; printed values of the paper are open diamonds.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from pathlib import Path
 

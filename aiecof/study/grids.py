@@ -45,3 +45,5 @@ JUDGED = ("toppo", "dqn", "a2c", "always-local", "frugal", "threshold-power-of-t
 """Methods that play under every other reading."""
 UNPLAYED = ("delay_mean", "energy_mean", "load_mean", "edge_service", "cost_units", "cost_load")
 """Readings that change no decision and need no training, or that need another simulator."""
+UNPLAYED_VALUES = (("load", "literal_seconds"),)
+"""Single values that do not play: this one came later and only names what the search over readings goes through."""

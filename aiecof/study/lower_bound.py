@@ -1,9 +1,7 @@
-"""How low the objective (26) can get on a trace: a bound that no policy beats, and the optimum of tiny instances.
+"""How low the objective (26) can get on a trace: a bound that no policy beats, even if it knows all tasks beforehand.
 
-Both know all tasks beforehand. Times count in slots; slot t begins at the instant t. Arrays over tasks are (T, M).
+Times count in slots; slot t begins at the instant t. Arrays over tasks are (T, M).
 """
-
-from __future__ import annotations
 
 from typing import NamedTuple
 
@@ -11,7 +9,6 @@ import numpy as np
 from numba import njit
 from scipy.optimize import isotonic_regression
 
-from aiecof.checks import InvalidInput
 from aiecof.system import model
 from aiecof.system.kernels import run_locally, run_on_server, scaled_cost
 from aiecof.system.model import ROUND_OFF
@@ -20,21 +17,10 @@ from aiecof.system.scenario import Scenario
 from aiecof.system.simulator import Simulator, parameters
 from aiecof.system.workload import Trace
 
-SEQUENCES = 300_000
-"""Most action sequences of an episode that `optimum` tries."""
-REPLICAS = 10_000
-"""Action sequences simulated at once."""
 STEPS, RATE = 80, 0.2
 """How often `lower_bound` corrects its prices, and by how much of their unit at first."""
 FINENESS = 128
 """Classes of waits in a slot, where services on a device are not whole slots."""
-
-
-class Optimum(NamedTuple):
-    """The least cost of each episode, (B,), and actions that reach it, (B, T, M)."""
-
-    cost: np.ndarray
-    actions: np.ndarray
 
 
 class _Servers(NamedTuple):
@@ -186,8 +172,8 @@ def _devices(scenario: Scenario, trace: Trace, b: int, p: np.void) -> _Devices:
     load, following = np.zeros((*shape, 2)), np.zeros((*shape, 2), np.int32)
     devices = _Devices(np.full(shape, np.inf), load, following, waiting, _largest_loads(p, service), per_slot)
     least_load = 1.0 / np.maximum(np.cumsum(size > 0.0, axis=0), 1)  # of local tasks: this one at least is local
-    if scenario.readings.load == "literal":  # what executes in the slot is this task or an earlier one
-        own = model.device_load(size, density, clock, np.ceil(service) + 1.0, cap)
+    if p["literal_load"]:  # what executes in the slot is this task or an earlier one
+        own = model.device_load(size, density, clock, (np.ceil(service) + 1.0) * p["load_step"], cap)
         least_load = np.minimum.accumulate(np.where(size > 0.0, own, cap), axis=0)
     _fill_devices(p, size, density, clock, least_load, width, devices)
     return devices
@@ -347,30 +333,3 @@ def lower_bound(scenario: Scenario, trace: Trace) -> np.ndarray:
     Simulator(scenario)  # refuses what it does not know
     trace.check(scenario)
     return np.array([_episode_bound(scenario, trace, b) for b in range(trace.episodes)])
-
-
-def optimum(scenario: Scenario, trace: Trace) -> Optimum:
-    """The least objective (26) of all action sequences, found by simulating every one of them.
-
-    scenario : Scenario
-        With the edge service `decision_order`.
-    trace : Trace
-        B episodes of at most `SEQUENCES` action sequences each: N + 1 to the power of the number of tasks.
-    """
-    simulator = Simulator(scenario)
-    trace.check(scenario)
-    best, actions = np.full(trace.episodes, np.inf), np.zeros(trace.size.shape, np.int64)
-    for b in range(trace.episodes):
-        t, m = np.nonzero(trace.has_task[b])
-        count = scenario.actions ** len(t)
-        if count > SEQUENCES:
-            raise InvalidInput("trace", f"{count} action sequences in episode {b}", f"at most {SEQUENCES}")
-        for first in range(0, count, REPLICAS):
-            numbers = np.arange(first, min(first + REPLICAS, count))
-            tried = np.zeros((len(numbers), *trace.size.shape[1:]), np.int64)
-            tried[:, t, m] = numbers[:, None] // scenario.actions ** np.arange(len(t)) % scenario.actions
-            simulator.run(trace[np.full(len(numbers), b)], tried)
-            cost = simulator.metrics()["cost"]
-            if cost.min() < best[b]:
-                best[b], actions[b] = cost.min(), tried[cost.argmin()]
-    return Optimum(best, actions)

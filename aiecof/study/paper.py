@@ -1,7 +1,5 @@
 """What the paper prints of its results: Table IV, the names of its rows, and the percentages of the text."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

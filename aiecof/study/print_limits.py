@@ -4,8 +4,6 @@ Both hold for every policy that drops at most a given share of the tasks, whatev
 with what becomes of it (`in_flight="complete"`): a policy could otherwise leave the costly ones unfinished.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +14,7 @@ from aiecof.agents.policies import evaluate
 from aiecof.agents.rules import longest_service_slots, make_policy
 from aiecof.study.grids import UNTRAINED
 from aiecof.study.paper import printed_rows
-from aiecof.study.store import write_table
+from aiecof.study.store import code_state, manifest, write_table
 from aiecof.system import model
 from aiecof.system.scenario import READINGS, Scenario, load_scenario
 from aiecof.system.workload import Trace, draw_trace
@@ -53,7 +51,8 @@ def most_load(scenario: Scenario, trace: Trace, drop_rate: float) -> float:
     clock = trace.device_frequency[episode, device][:, None]
     slots = np.arange(1.0, longest_service_slots(scenario) + 1.0)
     runs = slots < size * density / clock / scenario.slot_duration + 1.0
-    return float(np.mean(model.device_load(size, density, clock, slots, scenario.load_cap), axis=1, where=runs).max())
+    elapsed = slots * (scenario.slot_duration if scenario.readings.load == "literal_seconds" else 1.0)
+    return float(np.mean(model.device_load(size, density, clock, elapsed, scenario.load_cap), axis=1, where=runs).max())
 
 
 def _capacity(scenario: Scenario, trace: Trace) -> np.ndarray:
@@ -102,7 +101,12 @@ FILE = "print_limits.csv"
 
 
 def write_limits(results: Path) -> None:
-    """`Limits` at the drop rate of TOPPO's printed row into `results/`: what the verdicts compare claims with."""
+    """`Limits` at the drop rate of TOPPO's printed row into `results/`: what the verdicts compare claims with.
+
+    They are computed again when the code has changed.
+    """
+    if (results / FILE).exists() and manifest(results).code == code_state():
+        return
     drop_rate = float(printed_rows().loc["TOPPO", "drop_rate"])
     limits = printed_limits(drop_rate)
     rows = [("energy", "", limits.energy, None)]

@@ -3,8 +3,6 @@
 Where equal weights do not get there, the nearest to equal that do.
 """
 
-from __future__ import annotations
-
 import itertools
 from dataclasses import fields
 from typing import Any
@@ -25,7 +23,8 @@ AGREEMENT = 0.9
 
 def rules(scenario: Scenario) -> list[tuple[str, dict[str, Any]]]:
     """(name, parameters) of the rules that rank rewards: every threshold below the deadline, mixtures in tenths."""
-    names = [name for name, entry in POLICIES.items() if not entry.parameters]
+    swept = {"threshold_slots", "local_probability"}
+    names = [name for name, entry in POLICIES.items() if not swept.intersection(entry.parameters)]
     found: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in names]
     for name, entry in POLICIES.items():
         if entry.parameters == ("threshold_slots",):

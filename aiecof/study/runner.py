@@ -4,8 +4,6 @@ A trial works in a folder named after its fingerprint and ends with one `result.
 `results/` (`store`), which holds everything the book draws.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable, Iterable
@@ -21,7 +19,7 @@ from joblib import Parallel, delayed
 from aiecof.agents import methods, rules
 from aiecof.agents.policies import evaluate
 from aiecof.agents.rules import make_policy
-from aiecof.agents.training import PACKAGES, Run, train
+from aiecof.agents.training import PACKAGES, train
 from aiecof.checks import check_integer
 from aiecof.files import alone, home, make_folder, read_json, write_whole
 from aiecof.metrics import METRICS
@@ -82,7 +80,7 @@ def run_trial(trial: Trial, folder: Path) -> dict[str, Any]:
             "episodes": trial.episodes,
             "versions": " ".join(f"{name}={version(name)}" for name in PACKAGES),
             "wall_time": time.perf_counter() - begun,
-            "counts": Run(place).method.counts if trial.learned else next(iter(judged)),
+            "counts": methods.method(trial.method).counts if trial.learned else next(iter(judged)),
             "actions": judged,
         }
         write_whole(done, json.dumps(result | rest).encode())
@@ -190,8 +188,6 @@ def run(
 
     Returns what went wrong, one line a trial that failed.
 
-    names : iterable of str
-        Of `EXPERIMENTS`.
     profile : {"full", "quick"}
         The quick one has one seed and few episodes: it shows that everything works, and nothing else.
     jobs : int
@@ -201,24 +197,20 @@ def run(
     progress : callable
         Called with the trials done and all trials.
     """
-    names, jobs = list(names), check_integer("jobs", jobs, 1)
-    folder, results = folder or runs_folder(), results or home() / "results"
-    trials = trials_of(names, profile)
-    if seeds is not None:
-        check_integer("seeds", seeds, 1)
-        trials = {run: trial for run, trial in trials.items() if trial.seed < seeds}
-    make_folder("folder", folder)
-    known = _gathered(trials, make_folder("results", results))
+    jobs, last = check_integer("jobs", jobs, 1), np.inf if seeds is None else check_integer("seeds", seeds, 1)
+    trials = {run: trial for run, trial in trials_of(names, profile).items() if trial.seed < last}
+    folder = make_folder("folder", folder or runs_folder())
+    results = make_folder("results", results or home() / "results")
+    known = _gathered(trials, results)
     missing = [trial for run, trial in trials.items() if run not in known]
     progress(len(trials) - len(missing), len(trials))
+    tasks = [delayed(_attempt)(trial, folder, _registered(trial)) for trial in missing]
     failures = []
     try:
         parallel = Parallel(n_jobs=jobs, return_as="generator_unordered", pre_dispatch=jobs)
-        for done, failure in enumerate(
-            parallel(delayed(_attempt)(trial, folder, _registered(trial)) for trial in missing)
-        ):
+        for done, failure in enumerate(parallel(tasks), len(trials) - len(missing) + 1):
             failures += [failure] if failure else []
-            progress(len(trials) - len(missing) + done + 1, len(trials))
+            progress(done, len(trials))
     finally:
         with alone(folder):
             collect(profile, folder, results)

@@ -4,8 +4,6 @@ What is repeated is the seed: a value is one number a seed (or an episode), neve
 is left out everywhere, in paired values together with its partner.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -46,18 +44,6 @@ def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     error = values.std(ddof=1) / np.sqrt(values.size)
     half = float(stdtrit(values.size - 1, (1.0 + level) / 2.0) * error)
     return Interval(mean, mean - half, mean + half)
-
-
-def interquartile_mean(values: ArrayLike) -> float:
-    """Mean of the middle half of the values: a quarter, rounded down, is cut off at either end.
-
-    values : (n,) float
-        One number a seed. Fewer than four lose nothing; none gives NaN.
-
-    Source: Agarwal et al. (2021), *Deep reinforcement learning at the edge of the statistical precipice*.
-    """
-    values = _present(values)
-    return float(_middle_mean(values)) if values.size else np.nan
 
 
 def bootstrap_interval(

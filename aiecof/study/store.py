@@ -10,13 +10,10 @@
   the trials. A reader of results needs nothing else: no simulator, no network.
 """
 
-from __future__ import annotations
-
 import ast
 import hashlib
 import io
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,19 +73,19 @@ def _place(results: Path | None) -> Path:
 
 def code_state(package: Path = PACKAGE) -> str:
     """Hash of the code that names trials, without its docstrings, comments and blank lines."""
-    paths = [path for name in NAMING for path in sorted((package / name).rglob("*.py")) or [package / name]]
-    content = "\n".join(line for path in paths for line in _bare(path.read_text(encoding="utf-8")))
-    return hashlib.sha256(content.encode()).hexdigest()[:16]
+    found = [path for name in NAMING for path in ((package / name).rglob("*") if "." not in name else [package / name])]
+    content = [line for path in sorted(found) if path.suffix in (".py", ".toml") for line in _bare(path)]
+    return hashlib.sha256("\n".join(content).encode()).hexdigest()[:16]
 
 
-def _bare(source: str) -> Iterable[str]:
+def _bare(path: Path) -> list[str]:
     """The lines of a source that do something."""
-    texts: set[int] = set()
-    for node in ast.walk(ast.parse(source)):
+    source, texts = path.read_text(encoding="utf-8"), set()
+    for node in ast.walk(ast.parse(source)) if path.suffix == ".py" else ():
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             texts |= set(range(node.lineno, node.end_lineno + 1))
     lines = enumerate(source.splitlines(), 1)
-    return (line for number, line in lines if number not in texts and line.strip() and line.strip()[0] != "#")
+    return [line for number, line in lines if number not in texts and line.strip() and line.strip()[0] != "#"]
 
 
 def manifest(results: Path | None = None) -> Manifest:

@@ -1,7 +1,5 @@
 """The search for learning rates: the same effort for every method, on seeds that no experiment uses."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Iterable
 from pathlib import Path

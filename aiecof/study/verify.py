@@ -1,7 +1,5 @@
 """Computing committed trials again, and whether they come out alike."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory

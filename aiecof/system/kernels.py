@@ -5,8 +5,6 @@ Numba more than the equations do. `p` is the record `simulator.parameters` makes
 `NUMBA_DISABLE_JIT=1` all of this is plain Python to step through.
 """
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 from typing import NamedTuple
@@ -159,7 +157,8 @@ def _book_load(p, load, outcome, size, density, frequency):
     slot = first
     while slot < finish - model.ROUND_OFF and slot < load.shape[0]:
         if p["literal_load"]:
-            share = model.device_load(size, density, frequency, slot - first + 1.0, p["load_cap"])  # (12)
+            elapsed = (slot - first + 1.0) * p["load_step"]
+            share = model.device_load(size, density, frequency, elapsed, p["load_cap"])  # (12)
         else:
             share = min(slot + 1.0, finish) - max(float(slot), outcome.start)
         load[slot] += share
@@ -227,6 +226,15 @@ def _sum_loads(p, devices, load, slot, moments):
 
 
 @njit(cache=True)
+def _exchange_load(moments, count, before, after):
+    """Variance of the devices' loads once one of them has changed (R32)."""
+    moments[0] += after - before
+    moments[1] += after * after - before * before
+    mean = moments[0] / count
+    return max(moments[1] / count - mean * mean, 0.0)
+
+
+@njit(cache=True)
 def _fate(p, outcome, slots):
     """What becomes of a task (R15)."""
     if p["exclude_in_flight"] and outcome.end > slots - 1.0 + model.ROUND_OFF:
@@ -250,14 +258,10 @@ def _settle(p, total, device, place, outcome, energy, load, load_variance, slot,
 @njit(cache=True)
 def _decide(p, a, b, slot, first, actions, rewards):
     """Decisions of devices first .. first + K - 1 of one replica; actions and rewards are (K,)."""
-    size, density, clock, server_clock = (
-        a.size[b, slot],
-        a.density[b, slot],
-        a.device_frequency[b],
-        a.server_frequency[b],
-    )
+    size, density, clock, rate = a.size[b, slot], a.density[b, slot], a.device_frequency[b], a.rate[b]
+    server_clock, total, moments, tasks = a.server_frequency[b], a.totals[b], a.moments[b], a.tasks
     devices, channel_end, server_end, load = a.devices[b], a.channel_end[b], a.server_end[b], a.load[b].T
-    rate, total, moments, tasks, count = a.rate[b], a.totals[b], a.moments[b], a.tasks, a.devices.shape[1]
+    count = a.devices.shape[1]
     if first == 0:
         _sum_loads(p, devices, load, slot, moments)
     for k in range(actions.shape[0]):
@@ -283,10 +287,7 @@ def _decide(p, a, b, slot, first, actions, rewards):
         energy = model.task_energy(outcome.waiting_energy, outcome.transmission_energy, outcome.computing_energy)
         _add_to_history(p, device, place, outcome.dropped, energy, outcome.delay * p["slot_duration"])
         now = _load_of(p, device, load[m, slot])
-        moments[0] += now - busy
-        moments[1] += now * now - busy * busy
-        mean = moments[0] / count
-        variance = max(moments[1] / count - mean * mean, 0.0)
+        variance = _exchange_load(moments, count, busy, now)
         fate, cost, reward = _settle(p, total, device, place, outcome, energy, now, variance, slot, load.shape[1])
         rewards[k] = reward
         if tasks.shape[0]:

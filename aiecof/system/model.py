@@ -7,8 +7,6 @@ completes *in* slot l is finished when slot l ends, so a delay is l - t + 1 slot
 up, l is a fraction: the instant of completion less one slot.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numba.extending import register_jitable
 
@@ -160,7 +158,7 @@ def device_load(size, density, frequency, elapsed, cap=0.98):
     frequency : (...) float
         [Hz].
     elapsed : (...) float
-        t - t' + 1. The print takes it in slots (reading R13); in seconds the equation has no unit left over.
+        t - t' + 1, in slots or in seconds (reading R13); in seconds the equation has no unit left over.
     cap : float
         0.98.
     """

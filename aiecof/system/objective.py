@@ -1,7 +1,5 @@
 """Objective and reward, Eqs. (25)-(31): one pure function each, shared with the compiled simulator."""
 
-from __future__ import annotations
-
 import numpy as np
 from numba.extending import register_jitable
 

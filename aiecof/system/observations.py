@@ -1,7 +1,5 @@
 """What a device sees: the columns of an observation, their scales, and the way back to SI units."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

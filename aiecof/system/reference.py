@@ -244,9 +244,12 @@ class Episode:
             share = min(task.end, slot + 1.0) - max(task.start, slot)
             if share <= ROUND_OFF:
                 return
-            demand = task.cycles / (task.frequency * (slot - first + 1))
-            literal = self.scenario.readings.load == "literal"
-            yield slot, min(self.scenario.load_cap, demand) if literal else share
+            if self.scenario.readings.load == "busy_share":
+                yield slot, share
+                continue
+            seconds = self.scenario.readings.load == "literal_seconds"
+            elapsed = (slot - first + 1) * (self.scenario.slot_duration if seconds else 1.0)
+            yield slot, min(self.scenario.load_cap, task.cycles / (task.frequency * elapsed))
 
     def _local_shares(self, before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         local, total = np.zeros(self.scenario.devices), np.zeros(self.scenario.devices)

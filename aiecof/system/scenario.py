@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import tomllib
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from decimal import Decimal
 from functools import cached_property
@@ -40,7 +41,7 @@ class Readings:
     network: str = _reading("run", "episode")
     in_flight: str = _reading("complete", "exclude", "drop")
     dropped_energy: str = _reading("spent", "full", "none")
-    load: str = _reading("busy_share", "literal", "local_share")
+    load: str = _reading("busy_share", "literal", "literal_seconds", "local_share")
     load_mean: str = _reading("slots", "decisions")
     delay_mean: str = _reading("completed", "tasks", "slots")
     energy_mean: str = _reading("completed", "tasks", "slots", default="tasks")
@@ -189,72 +190,12 @@ class Scenario:
 
 UNITS = {"_ghz": 1e9, "_mhz": 1e6, "_mbit": 1e6, "_mbps": 1e6, "_megacycles": 1e6, "_ms": 1e-3}
 
-TABLE_III: dict[str, Any] = {
-    "devices": 30,
-    "servers": 8,
-    "slots": 100,
-    "slot_duration_ms": 100,
-    "device_frequency_ghz": (3.0, 5.0),
-    "server_frequency_ghz": (30.0, 41.8),
-    "transmission_rate_mbps": 14,
-    "task_kinds": {"uniform": {"size_mbit": (2.0, 10.0)}},
-    "workload_range_megacycles": (2000, 3000),
-    "waiting_power": 0.1,
-    "transmission_power": 2.3,
-    "arrival_probability": 0.6,
-}
+_TABLES = tomllib.loads(Path(__file__).with_name("scenarios.toml").read_text(encoding="utf-8"))
+TABLE_III: dict[str, Any] = _TABLES["table_iii"]
 """Table III (and the 100 slots of Fig. 4) as printed, in the paper's units."""
-
-TASK_KINDS: dict[str, dict[str, Any]] = {
-    "uniform": {"uniform": {"size_mbit": (2.0, 10.0)}},
-    "services": {
-        "text": {"size_mbit": (1.0, 3.0), "share": 1 / 3},
-        "image": {"size_mbit": (5.0, 10.0), "share": 1 / 3},
-        "audio": {"size_mbit": (3.0, 10.0), "share": 1 / 3},
-    },
-    "factory": {
-        "A": {"size_mbit": (2.0, 4.0), "share": 0.5},
-        "B": {"size_mbit": (5.0, 8.0), "share": 0.5},
-    },
-}
+TASK_KINDS: dict[str, dict[str, Any]] = _TABLES["task_kinds"]
 """Task mixtures: Table III; the text, image and audio services of Section III-A; the factory of Fig. 4."""
-
-# The weights nearest to equal with which the reward ranks rules as the objective does (R19).
-AGREEING = {"delay": 0.2, "energy": 0.25, "drop": 0.25, "load": 0.3}
-
-SCENARIOS: dict[str, dict[str, Any]] = {
-    "table-iii": {
-        "tau_max_slots": 20,
-        "readings": {
-            "drop_rule": "wait",
-            "delay_mean": "slots",
-            "energy_mean": "slots",
-            "history_mean": "slots",
-            "in_flight": "exclude",
-            "dropped_energy": "full",
-            "load": "literal",
-            "energy_reference": "own_history",
-            "failure_scope": "offloaded",
-            "dropped_energy_term": "printed",
-            "load_sign": "plus",
-            "cost_units": "si",
-            "cost_load": "level",
-            "observation": "printed",
-        },
-    },
-    "fitted": {
-        "tau_max_slots": 7,
-        "workload_scale": 0.18,
-        "weights": AGREEING,
-        "readings": {
-            "device_rounding": "none",
-            "channel_queue": "none",
-            "edge_wait_from": "decision",
-            "load_mean": "decisions",
-        },
-    },
-    "balanced": {"tau_max_slots": 8, "workload_scale": 0.25, "weights": AGREEING},
-}
+SCENARIOS: dict[str, dict[str, Any]] = _TABLES["scenarios"]
 """Named scenarios, as changes of `TABLE_III`: the printed parameters, a reconstruction of Table IV, a balanced load."""
 
 

@@ -4,8 +4,6 @@ Within a slot all devices observe first and then decide in the order of their in
 fate of its task, because queues are first in, first out in the order of decisions: Eq. (18) reserves the server.
 """
 
-from __future__ import annotations
-
 from dataclasses import fields
 from functools import lru_cache
 
@@ -56,7 +54,6 @@ _FLAGS = {
     "cap_dropped": ("dropped_energy_term", "capped"),
     "work_per_task": ("workload", "per_task"),
     "extended": ("observation", "extended"),
-    "literal_load": ("load", "literal"),
     "local_share_load": ("load", "local_share"),
 }
 """Flag of a kernel -> the reading that sets it, and with which value."""
@@ -72,6 +69,8 @@ def parameters(scenario: Scenario) -> np.void:
     values |= {f"weight_{entry.name}": getattr(weights, entry.name) for entry in fields(weights)}
     values |= {
         "queue_channels": readings.channel_queue != "none",
+        "literal_load": readings.load in ("literal", "literal_seconds"),
+        "load_step": scenario.slot_duration if readings.load == "literal_seconds" else 1.0,
         "dropped_energy": READINGS["dropped_energy"].index(readings.dropped_energy),
         "slot_duration": scenario.slot_duration,
         "waiting_power": scenario.waiting_power,
