@@ -54,11 +54,13 @@ figures: $(INSTALLED)  ## draw every figure from results/ into _build/figures/
 labs: $(INSTALLED)  ## make the students' edition of the course labs in _build/labs and try out their grading
 	$(BIN)/python labs/build.py
 
-lint: $(INSTALLED)  ## check style with ruff
+lint: $(INSTALLED)  ## check style and format with ruff
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 
 clean:  ## remove the built book and every cache; .venv stays
-	rm -rf _build .pytest_cache .ruff_cache .hypothesis aiecof/__pycache__ tests/__pycache__ book/__pycache__
+	rm -rf _build .pytest_cache .ruff_cache .hypothesis
+	find aiecof book labs tests -name __pycache__ -prune -exec rm -rf {} +
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
