@@ -65,7 +65,7 @@ def read_json(name: str, path: Path) -> Any:
 def checkout() -> Path | None:
     """The repository that the package stands in; None if it was installed without it."""
     root = PACKAGE.parent
-    return root if (root / "pyproject.toml").is_file() and (root / "results").is_dir() else None
+    return root if (root / "pyproject.toml").is_file() else None
 
 
 def home() -> Path:
