@@ -1,24 +1,45 @@
-"""The project files agree with each other, and the package keeps its order."""
+"""The project files agree with each other, and the package keeps to its order, its sizes and its dependencies."""
 
 import ast
 import json
 import re
 import subprocess
+import sys
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
+import house
 import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from aiecof.doors import EXTRAS
+
 ROOT = Path(__file__).resolve().parent.parent
-ORDER = (
-    "config model objective workload kernels simulator reference envs policies networks agents methods training "
-    "tuning complexity statistics bounds calibration experiments runner replay limits verdicts claims figures "
-    "playground equations bench console results_cli cli"
-).split()
+SOURCES = {name: text for name, text in house.sources().items() if name.split(".")[0] == "aiecof"}
+FACTS = house.ORDER["aiecof.study"].partition(" lower_bound")[0].split()
+OTHERS = {
+    "aiecof": "gymnasium",
+    "aiecof.files": "filelock",
+    "aiecof.system": "numba numpy",
+    "aiecof.system.reference": "simpy",
+    "aiecof.envs": "gymnasium numpy",
+    "aiecof.envs.pettingzoo_env": "pettingzoo",
+    "aiecof.envs.vec_env": "stable_baselines3",
+    "aiecof.envs.rendering": "matplotlib",
+    "aiecof.agents": "gymnasium numpy pandas safetensors sb3_contrib stable_baselines3 torch",
+    "aiecof.study": "joblib matplotlib numpy pandas scipy seaborn",
+    "aiecof.study.lower_bound": "numba",
+    "aiecof.study.runner": "torch",
+    "aiecof.study.bench": "sb3_contrib stable_baselines3 torch",
+    "aiecof.cli": "matplotlib rich torch typer",
+}
+"""Folder, or module that may have more than its folder -> packages of others that it may import."""
+LATE = {"aiecof.files": "filelock", "aiecof.envs": "matplotlib", "aiecof.cli": "matplotlib torch"}
+"""Folder or module -> those that it may import within functions only."""
+HEAVY = {"gymnasium", "numba", "sb3_contrib", "stable_baselines3", "torch"}
 MACHINE_PATH = re.compile(r"(?<![\w.~/-])/(?:home|Users|root|tmp|work|var/folders)/\w|[A-Z]:\\Users")
 
 
@@ -42,13 +63,22 @@ def pins(lines) -> dict[str, str]:
     return found
 
 
-def direct_pins() -> dict[str, str]:
-    extras = project()["optional-dependencies"]
-    return pins([*project()["dependencies"], *extras["book"], *extras["dev"]])
+def requirements(*extras: str) -> dict[str, Requirement]:
+    """What pyproject.toml asks for directly: at the core and with some extras, those of the package itself left out."""
+    optional = project()["optional-dependencies"]
+    lines = [*project()["dependencies"], *(line for extra in extras for line in optional[extra])]
+    wanted = {canonicalize_name(entry.name): entry for entry in map(Requirement, lines)}
+    return {name: entry for name, entry in wanted.items() if name != "aiecof"}
 
 
-def lock_lines() -> list[str]:
-    return read("requirements.lock").splitlines()
+def direct() -> dict[str, Requirement]:
+    return requirements(*project()["optional-dependencies"])
+
+
+def locked() -> dict[str, str]:
+    """Direct requirement -> the version that the lock has for it."""
+    lock = pins(read("requirements.lock").splitlines())
+    return {name: lock[name] for name in direct()}
 
 
 def tracked_files() -> list[Path]:
@@ -59,40 +89,86 @@ def tracked_files() -> list[Path]:
     return [ROOT / name for name in listing.stdout.splitlines() if (ROOT / name).is_file()]
 
 
-def imported_modules(source: str) -> set[str]:
-    """Modules of the package that a module's source imports, anywhere in it."""
-    found = set()
-    for node in ast.walk(ast.parse(source)):
+def above(module: str, source: str) -> set[str]:
+    """What a module imports although it does not stand before it."""
+    ranks = house.ranks()
+    assert module in ranks, f"{module}: give the module its place in ORDER of book/house.py"
+    return {name for name in house.imported(module, source) if ranks.get(name, len(ranks)) >= ranks[module]}
+
+
+def packages_of_others(source: str) -> tuple[set[str], set[str]]:
+    """Third-party packages that a source imports: with the module, and within functions or for type checkers."""
+    tree = ast.parse(source)
+    late = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) or (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+        for inner in ast.walk(node)
+    }
+    found: tuple[set[str], set[str]] = set(), set()
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            base = f"aiecof.{node.module or ''}".rstrip(".") if node.level else node.module
-            names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
+            names = {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names = {node.module}
         else:
             continue
-        found |= {name.split(".")[1] for name in names if name.startswith("aiecof.")}
-    return found & set(ORDER)
+        tops = {name.split(".")[0] for name in names}
+        found[node in late].update(tops - sys.stdlib_module_names - house.HOMES.keys())
+    return found
 
 
-def out_of_order(module: str, source: str) -> set[str]:
-    """Imports of a module that are not above it; an unknown module has no place at all."""
-    assert module in ORDER, f"aiecof/{module}: give the module its place in ORDER"
-    return imported_modules(source) - set(ORDER[: ORDER.index(module)])
+def entries(table: dict[str, str], module: str) -> set[str]:
+    """Words of a table for a module and for its folder; the root is none."""
+    places = {module, module.rpartition(".")[0]} - ({"aiecof"} if module != "aiecof" else set())
+    return {word for name in places for word in table.get(name, "").split()}
 
 
-def test_requested_packages_are_pinned():
-    wanted = {"jupyter", "jupyter-book", "numpy", "torch", "stable-baselines3", "sb3-contrib", "seaborn"}
-    assert wanted <= direct_pins().keys()
+def function_lines(source: str) -> list[tuple[str, int]]:
+    """Function and its lines from `def` to its end, without its docstring."""
+    lines = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef):
+            text = node.body[0] if ast.get_docstring(node) else None
+            described = text.end_lineno - text.lineno + 1 if text else 0
+            lines.append((node.name, node.end_lineno - node.lineno + 1 - described))
+    return lines
 
 
-def test_lock_holds_every_direct_pin():
-    lock = pins(lock_lines())
-    assert {name: lock.get(name) for name in direct_pins()} == direct_pins()
+def loads(statement: str, beyond: str = "import aiecof") -> set[str]:
+    """Modules that a statement loads in a fresh interpreter, beyond those of another one; it says nothing."""
+    code = f"import sys; {beyond}; before = set(sys.modules); {statement}; print(*set(sys.modules) - before)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert not done.stderr
+    return set(done.stdout.split())
 
 
-def test_installed_versions_are_the_pinned_ones():
-    installed = {name: version(name).split("+")[0] for name in direct_pins()}
-    assert installed == direct_pins()
+def test_plain_installation_needs_no_torch():
+    plain = {
+        canonicalize_name(name) for folder in ("system", "envs", "cli") for name in OTHERS[f"aiecof.{folder}"].split()
+    }
+    late = {canonicalize_name(name) for names in LATE.values() for name in names.split()}
+    assert plain - late <= requirements().keys()
+    assert not {"torch", "stable-baselines3", "pandas"} & requirements().keys()
+
+
+def test_everything_imported_is_a_requirement():
+    wanted = requirements("agents", "study")
+    assert {canonicalize_name(name) for names in OTHERS.values() for name in names.split()} <= wanted.keys()
+
+
+def test_hints_name_the_extra_that_has_the_package():
+    assert {name for name in EXTRAS if canonicalize_name(name) not in requirements(EXTRAS[name])} == set()
+    assert not {name for name in EXTRAS if canonicalize_name(name) in requirements()}
+
+
+def test_locked_versions_are_in_range():
+    wanted = direct()
+    assert {name: pin for name, pin in locked().items() if pin not in wanted[name].specifier} == {}
+
+
+def test_installed_versions_are_the_locked_ones():
+    assert {name: version(name).split("+")[0] for name in direct()} == locked()
 
 
 def test_environment_yml_agrees_with_pyproject():
@@ -102,13 +178,14 @@ def test_environment_yml_agrees_with_pyproject():
     [pip_lines] = [line["pip"] for line in dependencies if isinstance(line, dict)]
     options = [line for line in pip_lines if line.startswith("-")]
     assert options == ["--constraint requirements.lock", "--editable ."]
-    assert pins(line for line in pip_lines if line not in options) == direct_pins()
+    assert pins(line for line in pip_lines if line not in options) == locked()
 
 
-def test_pre_commit_uses_the_pinned_ruff():
+def test_pre_commit_uses_the_locked_ruff():
     hooks = yaml.safe_load(read(".pre-commit-config.yaml"))["repos"][0]["hooks"]
-    [ruff] = [hook for hook in hooks if hook["id"] == "ruff"]
-    assert pins(ruff["additional_dependencies"]) == {"ruff": direct_pins()["ruff"]}
+    ruff = [hook for hook in hooks if hook["entry"].startswith("ruff ")]
+    assert [hook["id"] for hook in ruff] == ["ruff", "ruff-format"]
+    assert all(pins(hook["additional_dependencies"]) == {"ruff": locked()["ruff"]} for hook in ruff)
 
 
 def test_citation_cites_software_and_paper():
@@ -126,6 +203,7 @@ def test_citation_cites_software_and_paper():
 
 def test_package_version_is_the_project_version():
     assert f'__version__ = "{project()["version"]}"' in read("aiecof/__init__.py")
+    assert re.findall(r"^## \[(\d.*?)\]", read("CHANGELOG.md"), flags=re.MULTILINE)[0] == project()["version"]
 
 
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "book/index.md", ".ci/run"])
@@ -149,33 +227,99 @@ def test_every_target_is_phony_and_explained():
     assert sorted(targets) == sorted(phony.split()) == sorted(explained)
 
 
-def test_modules_import_only_modules_above():
-    package = ROOT / "aiecof"
-    units = [*package.glob("*.py"), *(path.parent for path in package.glob("*/__init__.py"))]
-    assert units
-    for unit in units:
-        if unit.stem in ("__init__", "__main__"):
-            continue
-        for path in [unit] if unit.is_file() else unit.rglob("*.py"):
-            wrong = out_of_order(unit.stem, path.read_text(encoding="utf-8"))
-            assert not wrong, f"{path.relative_to(ROOT)} imports {sorted(wrong)}, which stand below it"
+def test_every_module_has_its_place():
+    assert house.sources().keys() == house.ranks().keys()
+
+
+@pytest.mark.parametrize("module", house.sources())
+def test_module_imports_only_what_stands_before_it(module):
+    assert above(module, house.sources()[module]) == set()
 
 
 @pytest.mark.parametrize(
     "source",
     [
         "import aiecof.cli.app",
-        "from aiecof import __version__, cli",
+        "from aiecof.cli import app",
         "from aiecof.cli.app import main",
-        "from . import cli",
-        "from .cli import main",
-        "def late():\n    from aiecof import cli as command_line",
+        "from ..cli.app import main",
+        "def late():\n    from aiecof.cli import app as command_line",
     ],
 )
 def test_an_import_from_below_is_found(source):
-    assert out_of_order("model", source) == {"cli"}
+    assert above("aiecof.system.model", source) == {"aiecof.cli.app"}
+    assert above("aiecof_book.notebook", source) == set()
     with pytest.raises(AssertionError, match="ORDER"):
-        out_of_order("stranger", source)
+        above("aiecof.system.stranger", source)
+
+
+@pytest.mark.parametrize("source", ["import aiecof", "from aiecof import load_scenario", "import aiecof_book.toy"])
+def test_package_uses_neither_its_own_front_door_nor_the_book(source):
+    assert above("aiecof.cli.app", source)
+    assert above("aiecof.cli.app", "from aiecof import __version__") == set()
+
+
+def test_facts_know_no_machinery():
+    assert FACTS[-1] == "figures"
+    known = ("aiecof.checks", "aiecof.files", "aiecof.metrics", *(f"aiecof.study.{name}" for name in FACTS))
+    for name in FACTS:
+        assert house.imported(f"aiecof.study.{name}", SOURCES[f"aiecof.study.{name}"]) <= set(known), name
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_module_imports_only_the_packages_of_its_folder(module):
+    at_once, late = packages_of_others(SOURCES[module])
+    assert at_once | late <= entries(OTHERS, module)
+    assert not at_once & entries(LATE, module)
+
+
+def test_every_allowance_is_used():
+    used = {module: set.union(*packages_of_others(source)) for module, source in SOURCES.items()}
+    for name, words in OTHERS.items():
+        within = {word for module in used if module.startswith(name) for word in used[module]}
+        assert set(words.split()) <= within, name
+
+
+def test_facts_load_no_machinery():
+    loaded = loads(f"from aiecof.study import {', '.join(FACTS)}")
+    assert "aiecof.study.figures" in loaded
+    assert not loaded & HEAVY
+    assert not [name for name in loaded if re.match(r"aiecof\.(system|envs|agents|cli)\b", name)]
+
+
+def test_front_door_loads_nothing_behind_it():
+    assert loads("import aiecof", beyond="import gymnasium") == {"aiecof", "aiecof.doors"}
+    assert "torch" not in loads("import gymnasium", beyond="pass")
+
+
+@pytest.mark.parametrize(
+    "statement", ["import aiecof.envs", "import gymnasium; gymnasium.make('aiecof/Offloading-v0')"]
+)
+def test_environment_needs_no_torch(statement):
+    assert not loads(statement) & {"torch", "stable_baselines3", "pettingzoo", "matplotlib", "pandas"}
+
+
+def test_files_and_functions_are_short():
+    long_files = {name for name, text in SOURCES.items() if len(text.splitlines()) > 400}
+    functions = ((name, *entry) for name, text in SOURCES.items() for entry in function_lines(text))
+    assert not long_files and not [entry for entry in functions if entry[-1] > 40]
+
+
+@pytest.mark.parametrize("folder, most", [("aiecof", 7731), ("aiecof.system", 2000), ("aiecof.study", 3200)])
+def test_folder_stays_small(folder, most):
+    assert sum(len(text.splitlines()) for name, text in SOURCES.items() if f"{name}.".startswith(f"{folder}.")) <= most
+
+
+def test_length_of_a_function_is_without_its_docstring():
+    assert function_lines('@cache\ndef f(\n    x,\n):\n    """One.\n\n    Two."""\n    return x\n') == [("f", 4)]
+
+
+def test_house_is_drawn_as_it_is():
+    def without_lines(table):
+        return re.sub(r"\| \**\d+\** \|", "|", table)
+
+    drawn = read("CONTRIBUTING.md").partition(house.START)[2].partition(house.END)[0]
+    assert without_lines(drawn.strip()) == without_lines(house.drawing().strip()), "run book/house.py"
 
 
 def test_no_file_names_a_path_of_a_machine():
