@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from traceback import walk_tb
 from typing import Any
 
 EXTRAS = {
@@ -24,6 +25,8 @@ EXTRAS = {
 def missing_extra(error: ModuleNotFoundError) -> str:
     """What to install so that a missing module is there; empty if no extra brings it."""
     extra = EXTRAS.get((error.name or "").partition(".")[0])
+    if extra and any(f.f_globals["__name__"].startswith("aiecof.agents.") for f, _ in walk_tb(error.__traceback__)):
+        extra = "agents"  # which has its own share of what `study` brings
     return f"{error.name} is not installed: pip install 'aiecof[{extra}]'" if extra else ""
 
 

@@ -15,7 +15,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from aiecof.doors import EXTRAS
+from aiecof.doors import EXTRAS, missing_extra
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = {name: text for name, text in house.sources().items() if name.split(".")[0] == "aiecof"}
@@ -160,6 +160,13 @@ def test_everything_imported_is_a_requirement():
 def test_hints_name_the_extra_that_has_the_package():
     assert {name for name in EXTRAS if canonicalize_name(name) not in requirements(EXTRAS[name])} == set()
     assert not {name for name in EXTRAS if canonicalize_name(name) in requirements()}
+
+
+@pytest.mark.parametrize("module, extra", [("aiecof.study.store", "study"), ("aiecof.agents.training", "agents")])
+def test_hint_depends_on_who_asks(module, extra):
+    with pytest.raises(ModuleNotFoundError) as caught:
+        exec("raise ModuleNotFoundError(name='pandas')", {"__name__": module})
+    assert missing_extra(caught.value) == f"pandas is not installed: pip install 'aiecof[{extra}]'"
 
 
 def test_locked_versions_are_in_range():
