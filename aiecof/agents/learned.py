@@ -11,7 +11,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from aiecof.agents.methods import method
 from aiecof.agents.networks import ToppoPolicy
-from aiecof.checks import InvalidInput
+from aiecof.checks import InvalidInput, check_choice
 from aiecof.envs import OffloadingVecEnv
 from aiecof.system.scenario import Scenario, scenario_from_dict
 
@@ -22,13 +22,15 @@ class LearnedPolicy:
     """A trained network as a policy: observations (B, M, F) -> actions (B, M), with the memory that it keeps.
 
     Sampled actions follow the actor's distribution; those of a value network are epsilon-greedy with the last epsilon
-    of its training.
+    of its training. Every episode has a random stream of its own, fixed by the seed and its number; with
+    `streams="batch"` the episodes of a call share one, as they did when the first results were computed.
     """
 
     information = "own observation and its history"
 
-    def __init__(self, model: BaseAlgorithm, history: int, greedy: bool, seed: int = 0):
+    def __init__(self, model: BaseAlgorithm, history: int, greedy: bool, seed: int = 0, streams: str = "episode"):
         self.policy, self.history, self.greedy = model.policy, history, greedy
+        self.streams = check_choice("streams", streams, ("episode", "batch"))
         self.policy.set_training_mode(False)
         self.epsilon = getattr(model, "exploration_final_eps", 0.0)
         self.seed = seed
@@ -37,6 +39,7 @@ class LearnedPolicy:
     def reset(self, episodes: int, first: int = 0) -> None:
         """Forget everything; the next observations begin the episodes from `first` on."""
         self._generator.manual_seed(int(np.random.SeedSequence([self.seed, 5, first]).generate_state(1)[0]))
+        self._streams = [np.random.default_rng([self.seed, 5, first + episode]) for episode in range(episodes)]
         self._memory: Any = None
 
     @th.no_grad()
@@ -45,14 +48,25 @@ class LearnedPolicy:
         rows = th.as_tensor(observations).flatten(0, 1)
         scores = self._scores(rows)
         if self.greedy:
-            actions = scores.argmax(-1)
-        elif not hasattr(self.policy, "q_net"):
-            actions = scores.softmax(-1).multinomial(1, generator=self._generator).squeeze(1)
-        else:
-            explores = th.rand(len(rows), generator=self._generator) < self.epsilon
-            anything = th.randint(scores.shape[-1], (len(rows),), generator=self._generator)
-            actions = th.where(explores, anything, scores.argmax(-1))
-        return actions.numpy().reshape(has_task.shape)
+            return scores.argmax(-1).numpy().reshape(has_task.shape)
+        sample = self._from_batch if self.streams == "batch" else self._from_episodes
+        return sample(scores).reshape(has_task.shape)
+
+    def _from_batch(self, scores: th.Tensor) -> np.ndarray:
+        if not hasattr(self.policy, "q_net"):
+            return scores.softmax(-1).multinomial(1, generator=self._generator).squeeze(1).numpy()
+        explores = th.rand(len(scores), generator=self._generator) < self.epsilon
+        anything = th.randint(scores.shape[-1], (len(scores),), generator=self._generator)
+        return th.where(explores, anything, scores.argmax(-1)).numpy()
+
+    def _from_episodes(self, scores: th.Tensor) -> np.ndarray:
+        """The place at which each device's number in [0, 1) falls into its distribution."""
+        chances = scores.double().softmax(-1).numpy()
+        if hasattr(self.policy, "q_net"):
+            chances = np.full(chances.shape, self.epsilon / chances.shape[1])
+            chances[np.arange(len(chances)), scores.argmax(-1).numpy()] += 1.0 - self.epsilon
+        drawn = np.concatenate([stream.random(len(chances) // len(self._streams)) for stream in self._streams])
+        return (np.cumsum(chances, axis=1)[:, :-1] <= drawn[:, None]).sum(axis=1)
 
     def _scores(self, rows: th.Tensor) -> th.Tensor:
         if isinstance(self.policy, ToppoPolicy):

@@ -197,17 +197,19 @@ class Run:
         }
         write_whole(path, save(weights, {"format": POLICY_FORMAT, "run": json.dumps(self.description)}))
 
-    def policy(self, *, greedy: bool | None = None, seed: int = 0) -> LearnedPolicy:
+    def policy(self, *, greedy: bool | None = None, seed: int = 0, streams: str = "episode") -> LearnedPolicy:
         """What was learned, as a policy; by default with the kind of action that counts for its family."""
         model, _ = self.load()
         greedy = self.method.counts == "greedy" if greedy is None else greedy
-        return LearnedPolicy(model, self.method.history, greedy, seed)
+        return LearnedPolicy(model, self.method.history, greedy, seed, streams)
 
-    def evaluate(self, episodes: int = 20, *, greedy: bool | None = None, seed: int | None = None) -> Simulator:
+    def evaluate(
+        self, episodes: int = 20, *, greedy: bool | None = None, seed: int | None = None, streams: str = "episode"
+    ) -> Simulator:
         """Play held-out traces of the run's network (or of another seed's) and return the finished simulator."""
         seed = self.description["seed"] if seed is None else seed
         trace = draw_trace(self.scenario, episodes, seed, split="evaluation")
-        return evaluate(self.policy(greedy=greedy, seed=seed), self.scenario, trace)
+        return evaluate(self.policy(greedy=greedy, seed=seed, streams=streams), self.scenario, trace)
 
 
 class _Watch(BaseCallback):

@@ -20,7 +20,7 @@ from aiecof.study import grids
 from aiecof.study.grids import BOUND, EVALUATION, LEARNED, QUICK_EVALUATION, QUICK_TRAINING, TRAINING
 from aiecof.study.lower_bound import lower_bound
 from aiecof.study.store import Declared, Player
-from aiecof.system.scenario import READINGS, Scenario, TaskKind, load_scenario
+from aiecof.system.scenario import READINGS, Scenario, TaskKind, Weights, load_scenario
 from aiecof.system.simulator import Simulator
 from aiecof.system.workload import draw_trace
 
@@ -54,6 +54,8 @@ class Trial:
         Of training; 0 for what is not trained.
     changes : dict
         Hyperparameters, or parameters of a rule, that differ from the registry's.
+    streams : {"batch", "episode"}
+        Whether the held-out episodes of a learned policy share a random stream: those of the first results do.
     """
 
     method: str
@@ -62,6 +64,7 @@ class Trial:
     episodes: int = 0
     evaluation: int = EVALUATION
     changes: dict[str, Any] = field(default_factory=dict)
+    streams: str = "batch"
 
     @property
     def learned(self) -> bool:
@@ -73,6 +76,7 @@ class Trial:
         """Everything that decides the result."""
         values = METHODS[self.method].values(**self.changes) if self.learned else self.changes
         own = {"bound": bound_fingerprint()} if self.method == BOUND else {}
+        own |= {"streams": self.streams} if self.learned and self.streams != "batch" else {}
         return {
             "method": self.method,
             "scenario": self.scenario.fingerprint,
@@ -99,11 +103,11 @@ class Cell:
     episodes: int
     changes: dict[str, Any]
 
-    def trial(self, seed: int, quick: bool = False) -> Trial:
+    def trial(self, seed: int, quick: bool = False, streams: str = "batch") -> Trial:
         """With a seed; the quick one is trained and judged on a few episodes."""
         episodes = min(self.episodes, QUICK_TRAINING) if quick else self.episodes
         judged = QUICK_EVALUATION if quick else EVALUATION
-        return Trial(self.method, self.scenario, seed, episodes, judged, self.changes)
+        return Trial(self.method, self.scenario, seed, episodes, judged, self.changes, streams)
 
 
 def cell(method: str, scenario: Scenario, labels: dict[str, Any] | None = None, episodes=TRAINING, **changes) -> Cell:
@@ -118,18 +122,22 @@ class Experiment:
 
     seeds : int
         Networks 0 .. seeds - 1, each with its own training and held-out traces.
+    planned : bool
+        Whether it belongs to the plan of the second look: a learned method is judged by sampled actions, not by those
+        that count for its family, and every held-out episode has a random stream of its own.
     """
 
     question: str
     seeds: int
     cells: tuple[Cell, ...]
+    planned: bool = False
 
     def trials(self, profile: str = "full") -> Iterator[tuple[dict[str, Any], Trial]]:
         """(labels, trial) of all cells with the first seed, then the second ...: what is cut short is balanced."""
         quick = check_choice("profile", profile, ("full", "quick")) == "quick"
         for seed in range(1 if quick else self.seeds):
             for entry in self.cells:
-                yield entry.labels | {"seed": seed}, entry.trial(seed, quick)
+                yield entry.labels | {"seed": seed}, entry.trial(seed, quick, "episode" if self.planned else "batch")
 
 
 def _compared(scenario: Scenario, rules: Iterable[str], labels: dict[str, Any] | None = None) -> list[Cell]:
@@ -215,6 +223,37 @@ def _readings() -> list[Cell]:
     return cells
 
 
+def _armed(name: str, arm: str) -> Scenario:
+    """A representative under an arm: the printed reward comes with equal weights, which it gives no values."""
+    weights = {} if arm == "mended" else {"weights": Weights()}
+    return load_scenario(name, **grids.ARMS[arm], **weights)
+
+
+def _printed_values(method: str) -> dict[str, Any]:
+    """The printed hyperparameters that a method has."""
+    known = METHODS[method].hyperparameters
+    return {name: value for name, value in grids.PRINTED_VALUES.items() if name in known}
+
+
+def _arm(arm: str) -> list[Cell]:
+    cells, labels = [], {"arm": arm, "share": ""}
+    for scenario in (_armed(name, arm) for name in grids.REPRESENTATIVES):
+        cells += [cell(name, scenario, labels, **_printed_values(name)) for name in LEARNED]
+        cells += [cell(name, scenario, labels) for name in POLICIES]
+        coins = [(labels | {"share": share}, share) for share in grids.COINS]
+        cells += [cell("mixture-random", scenario, mark, local_probability=share) for mark, share in coins]
+    return cells
+
+
+def _memory() -> list[Cell]:
+    return [
+        cell(method, _armed(name, arm), {"arm": arm}, **_printed_values(method))
+        for arm in grids.MEMORY_ARMS
+        for name in grids.REPRESENTATIVES
+        for method in ("toppo", *grids.MEMORIES)
+    ]
+
+
 def experiments() -> dict[str, Experiment]:
     """Everything in `results/` that is trained or simulated, in the order of its importance.
 
@@ -235,8 +274,14 @@ def experiments() -> dict[str, Experiment]:
         "figure_7": ("How busy is each device, early and late?", 10, _figure_7()),
         "ablation": ("Which part of TOPPO does the work?", 10, _ablation()),
         "readings": ("Do the conclusions depend on what was read into the paper?", 3, _readings()),
+        "memory": ("Does a memory help, and why?", 10, _memory()),
     }
-    return {name: Experiment(question, seeds, tuple(cells)) for name, (question, seeds, cells) in found.items()}
+    found |= {f"arm_{arm}": (f"Who wins on the arm {arm}?", 10, _arm(arm)) for arm in grids.ARMS}
+    planned = {"memory", *(f"arm_{arm}" for arm in grids.ARMS)}
+    return {
+        name: Experiment(question, seeds, tuple(cells), name in planned)
+        for name, (question, seeds, cells) in found.items()
+    }
 
 
 def experiment(name: str) -> Experiment:

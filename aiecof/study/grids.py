@@ -45,5 +45,36 @@ JUDGED = ("toppo", "dqn", "a2c", "always-local", "frugal", "threshold-power-of-t
 """Methods that play under every other reading."""
 UNPLAYED = ("delay_mean", "energy_mean", "load_mean", "edge_service", "cost_units", "cost_load")
 """Readings that change no decision and need no training, or that need another simulator."""
-UNPLAYED_VALUES = (("load", "literal_seconds"),)
-"""Single values that do not play: this one came later and only names what the search over readings goes through."""
+UNPLAYED_VALUES = (("load", "literal_seconds"), ("observation", "printed_mean"))
+"""Single values that do not play: they came later, for the search over readings and for the arms."""
+
+REPRESENTATIVES = ("plain", "nine-rows")
+"""The networks that stand for all reconstructions of Table IV (the plan)."""
+_AS_PRINTED = {
+    "energy_reference": "own_history",
+    "load_sign": "plus",
+    "dropped_energy_term": "printed",
+    "failure_scope": "offloaded",
+    "dropped_energy": "full",
+    "observation": "printed",
+}
+ARMS: dict[str, dict[str, str]] = {
+    "printed": _AS_PRINTED,
+    "shown": _AS_PRINTED | {"observation": "printed_mean"},
+    "mended": {},
+    "spent": _AS_PRINTED | {"dropped_energy": "spent"},
+    "extended": _AS_PRINTED | {"observation": "extended"},
+}
+"""Arm -> readings of the reward and of the observation; none are those that mend the reward."""
+MEMORY_ARMS, MEMORIES = ("printed", "shown"), ("ppo", "ppo-stacked", "toppo-transformer")
+"""Where methods with another memory play beside TOPPO, and which."""
+PRINTED_VALUES = {
+    "learning_rate": 1e-3,
+    "critic_learning_rate": 1e-3,
+    "gamma": 0.9,
+    "batch_size": 64,
+    "sequence_length": 4,
+}
+"""The printed hyperparameters, with sequences that divide the batch; a method takes those that it has."""
+COINS = tuple(round(0.5 + 0.04 * step, 2) for step in range(13))
+"""Shares at home of the coins beside the learned methods."""

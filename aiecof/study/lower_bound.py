@@ -188,21 +188,25 @@ def _least(square, linear, low, high):
 
 @njit
 def _schedule(d, away, square, linear, local, loads):
-    """Sum over devices of the least cost of all their slots; writes the decisions, (T, M), and loads, (T, M, 2)."""
+    """Sum over devices of the least cost of all their slots; writes the decisions, (T, M), and loads, (T, M, 2).
+
+    `square` and `linear`, (T, M, 2), price a device's load before and after its decision.
+    """
     devices, slots, classes = d.cost.shape
     value, moves, total = np.zeros((slots + 1, classes)), np.zeros((slots, classes), np.int32), 0.0
     for m in range(devices):
         for t in range(slots - 1, -1, -1):
-            a, b, c, e, other = square[t, m, 0], linear[t, m, 0], square[t, m, 1], linear[t, m, 1], away[t, m]
             for k in range(classes):
                 low, high, here = d.waiting[k, 0], d.waiting[k, 1], d.cost[m, t, k]
-                best, move = other + _least(c, e, low, high)[1] + value[t + 1, max(k - d.per_slot, 0)], -1
+                best, move = away[t, m] + _least(square[t, m, 1], linear[t, m, 1], low, high)[1], -1
+                best += value[t + 1, max(k - d.per_slot, 0)]
                 if here < np.inf:
-                    here += _least(c, e, d.load[m, t, k, 0], d.load[m, t, k, 1])[1]
+                    here += _least(square[t, m, 1], linear[t, m, 1], d.load[m, t, k, 0], d.load[m, t, k, 1])[1]
                     for j in range(d.next[m, t, k, 0], d.next[m, t, k, 1] + 1):
                         if here + value[t + 1, j] < best:
                             best, move = here + value[t + 1, j], j
-                value[t, k], moves[t, k] = best + _least(a, b, low, high)[1], move
+                value[t, k] = best + _least(square[t, m, 0], linear[t, m, 0], low, high)[1]
+                moves[t, k] = move
         total += value[0, 0]
         k = 0
         for t in range(slots):
@@ -313,22 +317,19 @@ def lower_bound(scenario: Scenario, trace: Trace) -> np.ndarray:
     itself, and whatever the prices are, the sum is no more than the cost of any schedule. Gradient ascent looks for
     good prices; that it ends early makes the bound lower, never wrong.
 
-    - A device's queue hangs on its own decisions alone, so that dynamic programming over the wait in it finds the
-      cheapest ones. Where services are not whole slots, waits are put into `FINENESS` classes a slot, and a class
-      costs what its better end costs: between its ends, nothing is cheaper.
+    - A device's queue depends on its own decisions alone: dynamic programming over its wait, in `FINENESS` classes a
+      slot where services are not whole slots, each costing what its better end costs.
     - An offloaded task that completes costs no less than if it met nobody. One that is dropped costs the drop, the
-      time until then, and of its energy what is booked in any case; it can only be dropped where all earlier tasks
-      together would make it late.
-    - A server has one task at a time. Let R be the work on it that could have arrived and is not done. R falls by 1 a
-      slot at most, so that a slot that begins with W adds W^2 / 2 to its integral, or W - 1/2 if W > 1. The integral
-      is also the sum of service x (wait + service / 2). So waits, or any part of them, cost at least a convex
-      function of the work that arrives. Tasks pay a price y for their work, and what the server earns less that cost
-      is at most y^2 / 2 a slot, or y - 1/2 if y > 1, as long as prices fall by no more than 1 a slot.
-    - A variance is the mean square less the squared mean. Devices pay the squares and a price for their loads, and
-      each decision gets the squared mean at the loads, between 0 and the largest possible, that are best for it.
+      time until then, and the energy counted in any case; only where all earlier tasks together would make it late.
+    - A server has one task at a time. If W is the work on it that a slot begins with, the integral of that work grows
+      by at least W^2 / 2, or W - 1/2 if W > 1, and is also the sum of service x (wait + service / 2). Tasks pay a price
+      y for their work, and what the server earns less that cost is at most y^2 / 2 a slot, or y - 1/2 if y > 1, as long
+      as prices fall by no more than 1 a slot.
+    - A variance is the mean square less the squared mean: devices pay the squares and a price for their loads, and
+      each decision gets the squared mean at the loads that are best for it.
 
     Not counted: waits for channels, what an early decision that arrives late does to those behind it, and the
-    variance of loads that are not `busy_share`. Simulator and bound both take times within 1e-9 slots for equal.
+    variance of loads that are not `busy_share`.
     """
     Simulator(scenario)  # refuses what it does not know
     trace.check(scenario)

@@ -47,7 +47,10 @@ def _judge(trial: Trial, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     rest: dict[str, Any] = {}
     if trial.learned:
         run = train(trial.method, scenario, trial.episodes, trial.seed, folder, **trial.changes)
-        played = {kind: run.evaluate(trial.evaluation, greedy=kind == "greedy") for kind in ("sampled", "greedy")}
+        how = {"streams": trial.streams}
+        played = {
+            kind: run.evaluate(trial.evaluation, greedy=kind == "greedy", **how) for kind in ("sampled", "greedy")
+        }
         # A kill right after the last checkpoint leaves no time: then it is not known.
         rest = {"curve": run.curve.to_dict("list"), "wall_time": run.description.get("wall_time", np.nan)}
         run.export(folder / "policy.safetensors")
@@ -165,10 +168,11 @@ def collect(profile: str = "full", folder: Path | None = None, results: Path | N
     _gather_runs(trials_of(declared, profile), folder, results)
     runs = read_table("runs.csv", results)
     if len(runs):
-        counted = runs[runs["counts"]].set_index("run")[["wall_time", *METRICS]]
+        sampled = (runs["actions"] == "sampled") | (~runs["actions"].isin(["sampled", "greedy"]))
         for name, experiment in declared.items():
             rows = [labels | {"run": trial.fingerprint} for labels, trial in experiment.trials(profile)]
-            table = pd.DataFrame(rows).join(counted, on="run", how="inner")
+            judged = runs[sampled if experiment.planned else runs["counts"]].set_index("run")
+            table = pd.DataFrame(rows).join(judged[["wall_time", *METRICS]], on="run", how="inner")
             if len(table) or (results / f"{name}.csv").exists():
                 write_table(f"{name}.csv", table, results)
     write_limits(results)

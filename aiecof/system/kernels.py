@@ -334,8 +334,11 @@ def observe(p, a, slot, observations):
             row[WAIT] = model.waiting_delay(a.devices[b, m]["end"], slot) / p["tau"]
             for i in range(2 * servers):
                 row[SERVERS + i] = shared[i]
+            own = SERVERS + 2 * servers
+            if p["shows_mean"]:
+                mean = objective.mean_energy(a.devices[b, m]["energy"], max(a.devices[b, m]["tasks"], 1.0))
+                row[own] = mean / p["energy_scale_seen"]
             if p["extended"]:
-                own = SERVERS + 2 * servers
                 row[own] = a.device_frequency[b, m] / p["device_scale"]
                 for n in range(servers):
                     channel = 0 if p["shared_channel"] else n

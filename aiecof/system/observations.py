@@ -17,8 +17,9 @@ def observation_fields(scenario: Scenario) -> dict[str, tuple[slice, float]]:
     The printed state s = {mu, x, rho, T_max, D_wait, f_n, Q_n(t-1)} (Section IV-A): index of the task, its size
     [bit], its workload [cycle] or density [cycle/bit] (`readings.workload`), its deadline [slots], the wait on the
     device [slots], the clocks of the servers [Hz] and their backlogs [slots] as the decisions of earlier slots left
-    them. `observation="extended"` adds the device's own clock [Hz] and the waits on its channels [slots]. Without a
-    task the first four are 0.
+    them. `observation="extended"` adds the device's own clock [Hz] and the waits on its channels [slots];
+    `"printed_mean"` adds what the printed reward compares with, the mean energy of the device's tasks so far [J].
+    Without a task the first four are 0.
     """
     n = scenario.servers
     tau, work = float(scenario.tau_max_slots), scenario.workload_range[1] * scenario.workload_scale
@@ -35,6 +36,8 @@ def observation_fields(scenario: Scenario) -> dict[str, tuple[slice, float]]:
     if scenario.readings.observation == "extended":
         layout["device_frequency"] = (slice(own, own + 1), scenario.device_frequency[1])
         layout["channel_wait_slots"] = (slice(own + 1, own + 1 + n), tau)
+    elif scenario.readings.observation == "printed_mean":
+        layout["mean_energy"] = (slice(own, own + 1), scenario.largest_energy)
     return layout
 
 

@@ -53,7 +53,7 @@ class Readings:
     load_sign: str = _reading("plus", "minus", default="minus")
     cost_units: str = _reading("si", "normalised", default="normalised")
     cost_load: str = _reading("level", "variance", default="variance")
-    observation: str = _reading("printed", "extended", default="extended")
+    observation: str = _reading("printed", "extended", "printed_mean", default="extended")
 
     def __post_init__(self):
         for entry in fields(self):
@@ -173,6 +173,13 @@ class Scenario:
     def largest_size(self) -> float:
         """Largest task [bit]."""
         return max(kind.size[1] for kind in self.task_kinds)
+
+    @property
+    def largest_energy(self) -> float:
+        """Energy of the heaviest task on the fastest server [J]."""
+        work = self.workload_range[1] * self.workload_scale
+        cycles = work if self.readings.workload == "per_task" else work * self.largest_size
+        return self.switched_capacitance * self.server_frequency[1] ** 2 * cycles
 
     @cached_property
     def fingerprint(self) -> str:

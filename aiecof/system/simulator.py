@@ -54,6 +54,7 @@ _FLAGS = {
     "cap_dropped": ("dropped_energy_term", "capped"),
     "work_per_task": ("workload", "per_task"),
     "extended": ("observation", "extended"),
+    "shows_mean": ("observation", "printed_mean"),
     "local_share_load": ("load", "local_share"),
 }
 """Flag of a kernel -> the reading that sets it, and with which value."""
@@ -88,6 +89,7 @@ def parameters(scenario: Scenario) -> np.void:
         "work_scale": layout["workload"][1],
         "server_scale": layout["server_frequency"][1],
         "device_scale": scenario.device_frequency[1],
+        "energy_scale_seen": scenario.largest_energy,
     }
     record = np.zeros(1, np.dtype([(name, "?" if isinstance(v, bool) else "f8") for name, v in values.items()]))
     for name, value in values.items():
