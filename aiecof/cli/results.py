@@ -31,7 +31,8 @@ def run(
 
     names = list(experiments.experiments()) if experiment == ["all"] else experiment
     place = Path(folder) if folder else runner.runs_folder()
-    tables = Path(results) if results else home() / "results" if profile == "full" else place / "quick"
+    usual = home() / "results" if profile == "full" else place / "quick"
+    tables = Path(results) if results else usual
     with progress_bar("Trials") as update:
         failures = runner.run(names, profile, jobs, seeds, place, tables, update)
     print(f"tables are in {relpath(tables)}")

@@ -165,13 +165,14 @@ def _figure_3(part: str) -> list[Cell]:
 
 
 def _figure_4() -> list[Cell]:
-    return [
-        cell(method, changed, {"kind": kind, "tasks": round(100 * arrivals)})
-        for kind, size in grids.SIZES.items()
-        for arrivals in grids.ARRIVALS
-        for changed in [load_scenario("fitted", task_kinds=(TaskKind(kind, size),), arrival_probability=arrivals)]
-        for method in ("toppo", "random", "always-local", "threshold-power-of-two")
-    ]
+    cells = []
+    for kind, size in grids.SIZES.items():
+        for arrivals in grids.ARRIVALS:
+            changed = load_scenario("fitted", task_kinds=(TaskKind(kind, size),), arrival_probability=arrivals)
+            labels = {"kind": kind, "tasks": round(100 * arrivals)}
+            rules = ("random", "always-local", "threshold-power-of-two")
+            cells += [cell(method, changed, labels) for method in ("toppo", *rules)]
+    return cells
 
 
 def _figure_7() -> list[Cell]:

@@ -72,10 +72,12 @@ def said(values: ArrayLike, form: str = "+.3g") -> str:
 def holds(differences: ArrayLike) -> str:
     """Whether paired differences are positive: "yes", "no", "open" if the 95 % interval covers 0, or "equal"."""
     mean, low, high = mean_interval(differences)
-    if low < high:
-        return "yes" if low > 0.0 else "no" if high < 0.0 else "open"
-    answer = "yes" if mean > 0.0 else "no" if mean < 0.0 else "equal" if mean == 0.0 else "open"
-    return f"{answer} ({_alike(differences)})"
+    answer = "open"
+    if low > 0.0 or high < 0.0:
+        answer = "yes" if mean > 0.0 else "no"
+    elif low == high == 0.0:
+        answer = "equal"
+    return answer if low < high else f"{answer} ({_alike(differences)})"
 
 
 def _alike(values: ArrayLike) -> str:

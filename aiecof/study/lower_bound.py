@@ -182,7 +182,10 @@ def _devices(scenario: Scenario, trace: Trace, b: int, p: np.void) -> _Devices:
 @njit
 def _least(square, linear, low, high):
     """The x in [low, high] with the least square x^2 + linear x, and that value."""
-    x = min(max(-0.5 * linear / square, low), high) if square > 0.0 else low if linear > 0.0 else high
+    if square > 0.0:
+        x = min(max(-0.5 * linear / square, low), high)
+    else:
+        x = low if linear > 0.0 else high
     return x, (square * x + linear) * x
 
 

@@ -213,7 +213,8 @@ class Level(Test):
             value = float(facts.printed.loc["TOPPO", self.metric])
             if beyond := _beyond(facts, self.metric, value):
                 return IMPOSSIBLE, beyond
-        ours = mean_interval(sample := facts.sample(self.table, MAIN, self.where, self.metric))
+        sample = facts.sample(self.table, MAIN, self.where, self.metric)
+        ours = mean_interval(sample)
         name = MEASURES[self.metric].title.lower()
         evidence = f"{MAIN}, {len(sample)} seeds: {name} {in_words(ours)} (printed {value:g})"
         return REPRODUCED if _meets(value, ours) else NOT_REPRODUCED, evidence
@@ -240,7 +241,8 @@ class ConvergedBy(Test):
     episodes: int
 
     def decide(self, facts: Facts) -> Decision:
-        ours = mean_interval(sample := facts.sample("table_iv.csv", MAIN, TOPPO, "soon"))
+        sample = facts.sample("table_iv.csv", MAIN, TOPPO, "soon")
+        ours = mean_interval(sample)
         evidence = f"{MAIN}, {len(sample)} seeds: near-optimal after {in_words(ours)} episodes"
         if ours.high <= self.episodes:
             return REPRODUCED, evidence
