@@ -10,9 +10,9 @@ from aiecof_book import playground
 from axe_playwright_python.sync_playwright import Axe
 
 from aiecof.agents.policies import evaluate
-from aiecof.agents.rules import make_policy
+from aiecof.agents.rules import longest_service_slots, make_policy
 from aiecof.checks import InvalidInput
-from aiecof.study import print_limits as limits
+from aiecof.study import print_limits
 from aiecof.system import model, reference
 from aiecof.system.kernels import COMPLETED, DROPPED
 from aiecof.system.scenario import load_scenario
@@ -229,10 +229,10 @@ def compare_capacity(found, share):
 def test_capacity_bound_is_that_of_limits(visit):
     clock = (4e9, 4e9)
     busy = load_scenario("balanced", slots=1000, arrival_probability=1.0, device_frequency=clock, load="local_share")
-    most = limits.most_load(busy, draw_trace(busy), 0.0)
+    most = print_limits.most_load(busy, draw_trace(busy), 0.0)
     found = move(visit(playground.capacity_sliders([busy])))
     assert float(found["bound"]) < 0.9  # or both would be 1
-    extra = limits.longest_service_slots(busy) / (busy.slots + busy.tau_max_slots)
+    extra = longest_service_slots(busy) / (busy.slots + busy.tau_max_slots)
     assert most == pytest.approx(float(found["bound"]), abs=0.01 + extra)
 
 
