@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from aiecof.study import verdicts
-from aiecof.study.evidence import Facts, NoResults, Where
+from aiecof.study.evidence import ARM_NAMES, PRIMARY, Facts, NoResults, Where
 from aiecof.study.grids import LEARNED, UNTRAINED
 from aiecof.study.paper import NAMES, PERCENTAGES
 from aiecof.study.verdicts import NO_RESULTS, TOPPO, VERDICTS, Saves, Test
@@ -110,10 +110,21 @@ def decide(claim: Claim, facts: Facts) -> Verdict:
         return Verdict(claim, NO_RESULTS, str(missing))
 
 
-def claims(results: Path | None = None) -> list[Verdict]:
-    """The verdict on every claim, in the paper's order, from the tables in a folder."""
-    facts = Facts.of(results)
+def claims(results: Path | None = None, arm: str = PRIMARY) -> list[Verdict]:
+    """The verdict on every claim on an arm, in the paper's order, from the tables in a folder."""
+    facts = Facts.of(results, arm)
     return [decide(claim, facts) for claim in CLAIMS]
+
+
+def on_every_arm(results: Path | None = None) -> list[dict[str, Any]]:
+    """One row a claim: name, place, statement, and its verdict on each arm."""
+    facts = Facts.of(results)
+    found = {arm: [decide(claim, facts.on(arm)) for claim in CLAIMS] for arm in ARM_NAMES}
+    rows = []
+    for index, claim in enumerate(CLAIMS):
+        words = {arm: verdicts[index].verdict for arm, verdicts in found.items()}
+        rows.append({"name": claim.name, "place": claim.place, "statement": claim.statement, "verdicts": words})
+    return rows
 
 
 def count(found: Iterable[Verdict]) -> dict[str, int]:

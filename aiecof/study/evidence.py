@@ -1,25 +1,44 @@
-"""What a verdict rests on: tables of results, read once, and comparisons of two samples paired by seed."""
+"""What a verdict rests on: the tables of an arm, read once, and comparisons of two samples paired by seed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from aiecof.checks import check_choice
 from aiecof.study.curves import CURVES, IMBALANCE, MEASURES
+from aiecof.study.grids import ARMS, REPRESENTATIVES, VARIANTS
 from aiecof.study.paper import TABLE_IV
-from aiecof.study.statistics import Interval, mean_interval, paired_difference
+from aiecof.study.statistics import Interval, mean_interval, one_sided, paired_difference
 from aiecof.study.store import Manifest, manifest, read_table
 
 FEWEST = 3
 """Seeds; with two, an interval is so wide that what is undecided would pass for refuted."""
+MARGIN, SHARE = 0.01, 0.005
+"""What no one would miss: this share of TOPPO's gain over Random; for a measure between 0 and 1 at least `SHARE`."""
+SHARES = ("drop_rate", "load", "local_share", "success_rate", IMBALANCE)
 
 Where = dict[str, Any]
 """Labels that choose rows."""
+
+
+class Arm(NamedTuple):
+    """Where a claim is judged: a scenario, and the table that has all methods on it."""
+
+    scenario: str
+    table: str
+
+
+ARM_NAMES: dict[str, Arm] = {
+    f"{arm}-{name}": Arm(name, f"arm_{arm}.csv") for arm in ARMS for name in REPRESENTATIVES
+} | {name: Arm(name, "table_iv.csv") for name in ("table-iii", "fitted", "balanced")}
+"""Name of an arm -> the arm; the first is the primary one."""
+PRIMARY = next(iter(ARM_NAMES))
 
 
 class NoResults(Exception):
@@ -27,17 +46,27 @@ class NoResults(Exception):
 
 
 class Facts:
-    """What verdicts rest on: the tables of `results/`, each read once, and who was compared."""
+    """What verdicts on an arm rest on: the tables of `results/`, each read once, and who was compared.
 
-    def __init__(self, read: Callable[[str], pd.DataFrame], declared: Manifest):
-        self._read, self._tables = read, {}
+    `read` gives a table by its name, an empty one if there is none.
+    """
+
+    def __init__(self, read: Callable[[str], pd.DataFrame], declared: Manifest, arm: str = PRIMARY):
+        self._read, self._tables, self.arm = read, {}, check_choice("arm", arm, tuple(ARM_NAMES))
+        self._declared = declared
         self.rules = declared.of_kind("rule")
         self.added = [name for name in declared.of_kind("learned") if declared.players[name].added]
 
     @classmethod
-    def of(cls, results: Path | None = None) -> Facts:
+    def of(cls, results: Path | None = None, arm: str = PRIMARY) -> Facts:
         """Those of a folder."""
-        return cls(lambda name: read_table(name, results), manifest(results))
+        return cls(lambda name: read_table(name, results), manifest(results), arm)
+
+    def on(self, arm: str) -> Facts:
+        """The same tables, for another arm."""
+        other = Facts(self._read, self._declared, arm)
+        other._tables = self._tables
+        return other
 
     def table(self, name: str) -> pd.DataFrame:
         """A table that has rows."""
@@ -47,47 +76,70 @@ class Facts:
             raise NoResults(f"results/{name} is missing or empty")
         return self._tables[name]
 
-    def rows(self, table: str, scenario: str, where: Where) -> pd.DataFrame:
-        """The rows of a table with these labels."""
-        rows = self.table(table)
-        return rows[np.all([rows[name] == value for name, value in ({"scenario": scenario} | where).items()], axis=0)]
+    def _place(self, table: str, where: Where) -> tuple[str, Where]:
+        """Where the arm has what a claim looks for: Table IV is its own, and the variants of a memory are methods."""
+        own = ARM_NAMES[self.arm].table
+        if own == "table_iv.csv":
+            return table, where
+        if table == "ablation.csv" and not VARIANTS[where["variant"]][1]:
+            return "memory.csv", {"method": VARIANTS[where["variant"]][0]}
+        return (own if table == "table_iv.csv" else table), where
 
-    def values(self, table: str, scenario: str, where: Where, metric: str) -> pd.Series:
+    def rows(self, table: str, where: Where) -> pd.DataFrame:
+        """The rows of a table with these labels, on the arm."""
+        table, where = self._place(table, where)
+        rows, scenario = self.table(table), ARM_NAMES[self.arm].scenario
+        wanted = {"scenario": scenario} | where
+        if "arm" in rows:
+            wanted["arm"] = self.arm.removesuffix(f"-{scenario}")
+        if "share" in rows:
+            rows = rows[rows["share"].isna()]
+        return rows[np.all([rows[name] == value for name, value in wanted.items()], axis=0)]
+
+    def values(self, table: str, where: Where, metric: str) -> pd.Series:
         """One number a seed, without NaN."""
-        rows = self.rows(table, scenario, where).set_index("seed")
+        rows = self.rows(table, where).set_index("seed")
         if metric in CURVES:
-            return self._curve_values(scenario, rows["run"], CURVES[metric])
+            return self._curve_values(rows["run"], CURVES[metric])
         if metric == IMBALANCE:
             return rows["run"].map(self.table("devices.parquet").groupby("run")["load"].std(ddof=0)).dropna()
         return 1.0 - rows["drop_rate"].dropna() if metric == "success_rate" else rows[metric].dropna()
 
-    def _curve_values(self, scenario: str, runs: pd.Series, measure: Callable[[np.ndarray], float]) -> pd.Series:
+    def _curve_values(self, runs: pd.Series, measure: Callable[[np.ndarray], float]) -> pd.Series:
         """A measure of each run's training curve, of the seeds for which the curve and Random's reward are there."""
-        random = self.rows("table_iv.csv", scenario, {"method": "random"}).set_index("seed")["reward"]
+        random = self.rows("table_iv.csv", {"method": "random"}).set_index("seed")["reward"]
         curves = self.table("curves.parquet")
         grouped = curves[curves["run"].isin(runs)].sort_values("episode").groupby("run")["reward"]
         found = {run: curve.to_numpy(float) for run, curve in grouped}
         known = {seed: found[run] - random[seed] for seed, run in runs.items() if run in found and seed in random}
         return pd.Series({seed: measure(rewards) for seed, rewards in known.items()}, dtype=float)
 
-    def sample(self, table: str, scenario: str, where: Where, metric: str) -> np.ndarray:
+    def sample(self, table: str, where: Where, metric: str) -> np.ndarray:
         """`values` of enough seeds."""
-        values = self.values(table, scenario, where, metric)
+        values = self.values(table, where, metric)
         if len(values) < FEWEST:
-            raise NoResults(f"{scenario}, {_named(where)}: fewer than {FEWEST} seeds in results/{table}")
+            raise NoResults(f"{self.arm}, {_named(where)}: fewer than {FEWEST} seeds in results/{table}")
         return values.to_numpy()
 
-    def compare(
-        self, table: str, scenario: str, metric: str, first: Where, second: Where, sign: float | None = None
-    ) -> Comparison:
+    def margin(self, metric: str) -> float:
+        """Differences below this are none: `MARGIN` of what TOPPO gains over Random, and `SHARE` for shares."""
+        least = SHARE if metric in SHARES else 0.0
+        if metric in CURVES or metric == IMBALANCE:
+            level = self.sample("table_iv.csv", {"method": "toppo"}, metric)
+            return max(MARGIN * float(np.abs(level.mean())), least)
+        gain = [self.sample("table_iv.csv", {"method": name}, metric).mean() for name in ("toppo", "random")]
+        return max(MARGIN * abs(float(gain[0] - gain[1])), least)
+
+    def compare(self, table: str, metric: str, first: Where, second: Where, sign: float | None = None) -> Comparison:
         """`Comparison` of two selections of rows; without a sign, the first is claimed to be better."""
-        pair = [self.values(table, scenario, where, metric) for where in (first, second)]
+        pair = [self.values(table, where, metric) for where in (first, second)]
         one, other = pair[0].align(pair[1], join="inner")
         if len(one) < FEWEST:
             both = f"{_named(first)} and {_named(second)}"
-            raise NoResults(f"{scenario}, {both}: fewer than {FEWEST} common seeds in results/{table}")
+            raise NoResults(f"{self.arm}, {both}: fewer than {FEWEST} common seeds in results/{table}")
         label = f"{MEASURES[metric].title.lower()} of {_named(first)} and {_named(second)}"
-        return Comparison(label, sign or MEASURES[metric].better, one.to_numpy(), other.to_numpy())
+        better = sign or MEASURES[metric].better
+        return Comparison(metric, label, better, one.to_numpy(), other.to_numpy(), self.margin(metric))
 
     @property
     def printed(self) -> pd.DataFrame:
@@ -99,10 +151,12 @@ class Facts:
 class Comparison:
     """Two samples, paired by seed; `sign` is 1 if the first is claimed to be larger, else -1."""
 
+    metric: str
     label: str
     sign: float
     first: np.ndarray
     second: np.ndarray
+    margin: float
 
     @property
     def advantage(self) -> Interval:
@@ -115,12 +169,23 @@ class Comparison:
         return mean_interval(100.0 * self.sign * (self.first / self.second - 1.0))
 
     @property
-    def holds(self) -> bool:
-        """Whether the interval lies on the claimed side."""
-        return self.advantage.low > 0.0
+    def chance(self) -> float:
+        """One-sided p value of the advantage."""
+        return one_sided(self.sign * (self.first - self.second))
 
     @property
-    def margin(self) -> float:
+    def refuted(self) -> bool:
+        """Whether the interval lies beyond the margin on the other side."""
+        return self.advantage.high < -self.margin
+
+    @property
+    def equivalent(self) -> bool:
+        """Whether two one-sided tests, at 5 % each, place the difference within the margin."""
+        inner = paired_difference(self.first, self.second, 0.9)
+        return -self.margin <= inner.low and inner.high <= self.margin
+
+    @property
+    def weakness(self) -> float:
         """Lower end of the advantage relative to the level, to find the weakest of several comparisons."""
         return self.advantage.low / max(abs(self.first.mean()), abs(self.second.mean()), 1e-12)
 
@@ -135,5 +200,5 @@ def in_words(interval: Interval) -> str:
 
 
 def _named(where: Where) -> str:
-    words = ("method", "variant", "stage", "kind")
+    words = ("method", "variant", "stage", "kind", "arm")
     return " ".join(str(value) if name in words else f"{name}={value:g}" for name, value in where.items())

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy  # scipy.stats loads at its first use, which spares the command line its half second
 from numpy.typing import ArrayLike
-from scipy.special import stdtrit
+from scipy.special import stdtr, stdtrit
 
 from aiecof.checks import InvalidInput, check_choice, check_integer, check_number
 
@@ -86,6 +86,30 @@ def paired_difference(first: ArrayLike, second: ArrayLike, level: float = 0.95) 
     """
     first, second = _pairs(first, second)
     return mean_interval(first - second, level)
+
+
+def one_sided(differences: ArrayLike) -> float:
+    """Chance of a mean at least as large if the true one were 0: Student's t test of paired differences, one-sided.
+
+    differences : (n,) float
+        One number a seed. Equal ones give 0 or 1, and 1/2 if they are 0; fewer than two give NaN.
+    """
+    values = _present(differences)
+    if values.size < 2:
+        return np.nan
+    error = values.std(ddof=1) / np.sqrt(values.size)
+    if error == 0.0:
+        return float(np.heaviside(-values.mean(), 0.5))
+    return float(stdtr(values.size - 1, -values.mean() / error))
+
+
+def holm(chances: Sequence[float]) -> list[float]:
+    """p values of several comparisons, adjusted so that one false finding among all has the level's chance (Holm)."""
+    order = np.argsort(chances)
+    raised = np.asarray(chances, float)[order] * np.arange(len(order), 0, -1)
+    adjusted = np.empty(len(order))
+    adjusted[order] = np.minimum(np.maximum.accumulate(raised), 1.0)
+    return adjusted.tolist()
 
 
 def probability_of_improvement(

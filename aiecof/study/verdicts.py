@@ -1,59 +1,83 @@
-"""The tests that decide a claim of the paper, from `results/` and from the print itself.
+"""The tests that decide a claim of the paper on one arm, from `results/` and from the print itself.
 
-A verdict is the first of these that applies:
+A verdict is the first of these that applies (the plan says why):
 
 1. `INCONSISTENT`: the claim is a percentage, and Table IV as printed gives another one, by more than `FOLLOWS` points
-   beyond what its rounding leaves open.
+   beyond what its rounding leaves open, whichever of the two values stands below the line.
 2. `IMPOSSIBLE`: the claim states a level of TOPPO's energy or load in Table IV, or compares that energy with a rule's,
    and under Table III no policy gets there that drops no more tasks than Table IV says (`print_limits`).
 3. `NO_RESULTS`: a needed file or row is missing, or there are fewer than `FEWEST` seeds.
-4. `NOT_REPRODUCED`: on `MAIN` the direction does not hold, or a claimed level is not met. A direction holds if the 95 %
-   interval of the paired difference over seeds lies on the claimed side of 0, in every comparison the claim makes.
-5. `MATCHED`: the direction holds for TOPPO, but so it does without learning: on a device's own observation or less
-   some rule is nowhere significantly worse than TOPPO, neither in what the claim is about nor in dropped tasks.
-6. `REPRODUCED`: the direction holds and so does the size, if one is printed: ours lies within `SIZE` of it, or our
-   interval covers it. A size that is printed as a percentage of a reward cannot be met, because rewards have no zero.
-7. `DIRECTION`: otherwise.
-
-What `SECOND` says is part of the evidence and decides nothing.
+4. `UNTESTABLE`: all methods of several comparisons lie within the margin of each other.
+5. `REFUTED`, `EQUIVALENT`, `UNDECIDED`: the weakest of the comparisons lies beyond the margin on the other side; two
+   one-sided tests place it within the margin; or its 95 % interval, after Holm's correction, does not exclude 0.
+6. `MATCHED`: all hold for TOPPO, but a rule on a device's own information or less is nowhere worse by more than the
+   margin, neither in what the claim is about nor in dropped tasks.
+7. `REPRODUCED`: all hold and so does the size, if one is printed: ours lies within `SIZE` of it, or our interval covers
+   it. A size that is printed as a percentage of a reward cannot be met, because rewards have no zero.
+8. `DIRECTION`: otherwise.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise, product
+from itertools import product
 from typing import NamedTuple, Protocol
 
+import numpy as np
 import pandas as pd
 
 from aiecof.study.curves import MEASURES
-from aiecof.study.evidence import Comparison, Facts, NoResults, Where, in_words
+from aiecof.study.evidence import SHARE, SHARES, Comparison, Facts, NoResults, Where, in_words
 from aiecof.study.grids import UNTRAINED
 from aiecof.study.paper import NAMES
-from aiecof.study.statistics import Interval, mean_interval
+from aiecof.study.statistics import Interval, holm, mean_interval
 
-REPRODUCED, DIRECTION = "reproduced", "reproduced in direction"
-NOT_REPRODUCED, MATCHED = "not reproduced", "matched by a policy without learning"
-IMPOSSIBLE, INCONSISTENT = "impossible under the printed parameters", "inconsistent with the paper's own table"
-NO_RESULTS = "no results yet"
-VERDICTS = (REPRODUCED, DIRECTION, NOT_REPRODUCED, MATCHED, IMPOSSIBLE, INCONSISTENT, NO_RESULTS)
+REPRODUCED, DIRECTION, REFUTED = "reproduced", "in direction", "refuted"
+EQUIVALENT, UNDECIDED, UNTESTABLE = "equivalent", "undecided", "not testable here"
+MATCHED, IMPOSSIBLE, INCONSISTENT, NO_RESULTS = "matched by a rule", "impossible", "inconsistent", "no results yet"
+VERDICTS = (REPRODUCED, DIRECTION, MATCHED, UNDECIDED, EQUIVALENT, REFUTED)
+VERDICTS += (UNTESTABLE, INCONSISTENT, IMPOSSIBLE, NO_RESULTS)
 
-MAIN, SECOND = "fitted", "balanced"
-FOLLOWS, SIZE, CHANGE = 0.1, 0.25, 10.0
-"""Points between two percentages; share of a printed size; percent of a level that count as no change."""
+FOLLOWS, SIZE, CHANGE, LEVEL = 0.1, 0.25, 10.0, 0.025
+"""Points between two percentages; share of a printed size; percent of a level that count as no change; one-sided level
+of a direction."""
 TOPPO = {"method": "toppo"}
 Decision = tuple[str, str]
 Sizes = tuple[float | None, float | None]
 
 
-def _summary(scenario: str, comparisons: list[Comparison]) -> str:
+def _alike(comparisons: list[Comparison]) -> bool:
+    """Whether the means of all methods that are compared lie within the margin of each other, in every metric."""
+    for metric in {entry.metric for entry in comparisons}:
+        same = [entry for entry in comparisons if entry.metric == metric]
+        means = [sample.mean() for entry in same for sample in (entry.first, entry.second)]
+        if max(means) - min(means) > max(entry.margin for entry in same):
+            return False
+    return all(entry.equivalent for entry in comparisons)
+
+
+def _word(comparisons: list[Comparison]) -> str:
+    """What several comparisons come to: the weakest word, or `REPRODUCED` if all hold."""
+    if len(comparisons) > 1 and _alike(comparisons):
+        return UNTESTABLE
+    if any(entry.refuted for entry in comparisons):
+        return REFUTED
+    chances = holm([entry.chance for entry in comparisons])
+    failing = [entry for entry, chance in zip(comparisons, chances, strict=True) if not chance < LEVEL]
+    if any(entry.equivalent for entry in failing):
+        return EQUIVALENT
+    return UNDECIDED if failing else REPRODUCED
+
+
+def _summary(arm: str, comparisons: list[Comparison]) -> str:
     """One clause: how many comparisons hold, and the weakest."""
-    weakest = min(comparisons, key=lambda entry: entry.margin)
-    begin = f"{scenario}, {min(len(entry.first) for entry in comparisons)} seeds: "
+    weakest = min(comparisons, key=lambda entry: entry.weakness)
+    begin = f"{arm}, {min(len(entry.first) for entry in comparisons)} seeds: "
     if len(comparisons) > 1:
-        begin += f"{sum(entry.holds for entry in comparisons)} of {len(comparisons)} comparisons hold, the weakest is "
-    return begin + str(weakest)
+        held = sum(chance < LEVEL for chance in holm([entry.chance for entry in comparisons]))
+        begin += f"{held} of {len(comparisons)} comparisons hold, the weakest is "
+    return f"{begin}{weakest}, margin {weakest.margin:.2g}"
 
 
 def _sizes(comparisons: list[Comparison], printed: Sizes) -> list[tuple[float, Interval]]:
@@ -70,13 +94,14 @@ def _meets(printed: float, interval: Interval) -> bool:
 
 
 def _matching(facts: Facts, table: str, metrics: Iterable[str], at: tuple[Where, ...]) -> list[str]:
-    """Rules that TOPPO beats significantly at no setting, neither in these metrics nor in dropped tasks."""
+    """Rules that TOPPO beats at no setting by more than the margin, neither in these metrics nor in dropped tasks."""
 
     def beaten(rule: str) -> bool:
-        return any(
-            facts.compare(table, MAIN, metric, TOPPO | setting, {"method": rule} | setting).holds
+        pairs = [
+            facts.compare(table, metric, TOPPO | setting, {"method": rule} | setting)
             for metric, setting in product({*metrics, "drop_rate"}, at)
-        )
+        ]
+        return any(pair.advantage.low > pair.margin for pair in pairs)
 
     found = []
     for rule in facts.rules:
@@ -109,33 +134,30 @@ class Better(Test):
     at: tuple[Where, ...] = ({},)
     printed: Sizes = (None, None)
 
-    def _comparisons(self, facts: Facts, scenario: str) -> Iterator[Comparison]:
+    def _comparisons(self, facts: Facts) -> Iterator[Comparison]:
         for metric, setting, winner, loser in product(self.metrics, self.at, self.winners, self.losers):
-            yield facts.compare(self.table, scenario, metric, winner | setting, loser | setting)
+            yield facts.compare(self.table, metric, winner | setting, loser | setting)
 
     def _besides(self, facts: Facts) -> str:
         """What TOPPO has over the methods that somebody added."""
         names = facts.added if TOPPO in self.winners else []
-        pairs = product(self.metrics, self.at, names)
-        return "".join(
-            f"; beside the paper's: {facts.compare(self.table, MAIN, m, TOPPO | at, {'method': name} | at)}"
-            for m, at, name in pairs
-        )
+        try:
+            found = [
+                facts.compare(self.table, metric, TOPPO | at, {"method": name} | at)
+                for metric, at, name in product(self.metrics, self.at, names)
+            ]
+        except NoResults:
+            return ""
+        return "".join(f"; beside the paper's: {entry}" for entry in found)
 
     def decide(self, facts: Facts) -> Decision:
-        found = list(self._comparisons(facts, MAIN))
+        found = list(self._comparisons(facts))
         sizes = _sizes(found, self.printed)
-        evidence = _summary(MAIN, found) + "".join(f", {in_words(ours)} % (printed {size:g} %)" for size, ours in sizes)
-        for add in (
-            lambda: "; " + _summary(SECOND, list(self._comparisons(facts, SECOND))),
-            lambda: self._besides(facts),
-        ):
-            try:
-                evidence += add()
-            except NoResults:
-                continue
-        if not all(entry.holds for entry in found):
-            return NOT_REPRODUCED, evidence
+        evidence = _summary(facts.arm, found)
+        evidence += "".join(f", {in_words(ours)} % (printed {size:g} %)" for size, ours in sizes) + self._besides(facts)
+        word = _word(found)
+        if word != REPRODUCED:
+            return word, evidence
         matching = _matching(facts, self.table, self.metrics, self.at) if TOPPO in self.winners else []
         if matching:
             return MATCHED, f"{evidence}; as good without learning: {', '.join(matching)}"
@@ -163,7 +185,8 @@ class Saves(Test):
     def decide(self, facts: Facts) -> Decision:
         gains = self.gains(facts)
         for size, entry in zip(self.printed, (min(gains), max(gains)), strict=True):
-            if size is not None and not entry.low - self.tolerance <= size <= entry.high + self.tolerance:
+            low, high = (edge + sign * self.tolerance for edge, sign in ((entry.low, -1), (entry.high, 1)))
+            if size is not None and not low <= size <= high and abs(size - entry.of_own) > self.tolerance:
                 own = f"as a share of TOPPO's own value it is {entry.of_own:.2f} %"
                 return (
                     INCONSISTENT,
@@ -213,11 +236,14 @@ class Level(Test):
             value = float(facts.printed.loc["TOPPO", self.metric])
             if beyond := _beyond(facts, self.metric, value):
                 return IMPOSSIBLE, beyond
-        sample = facts.sample(self.table, MAIN, self.where, self.metric)
+        sample = facts.sample(self.table, self.where, self.metric)
         ours = mean_interval(sample)
         name = MEASURES[self.metric].title.lower()
-        evidence = f"{MAIN}, {len(sample)} seeds: {name} {in_words(ours)} (printed {value:g})"
-        return REPRODUCED if _meets(value, ours) else NOT_REPRODUCED, evidence
+        evidence = f"{facts.arm}, {len(sample)} seeds: {name} {in_words(ours)} (printed {value:g})"
+        if _meets(value, ours):
+            return REPRODUCED, evidence
+        low, high = (value * (1.0 + side * SIZE) for side in (-1.0, 1.0))
+        return REFUTED if ours.high < low or ours.low > high else UNDECIDED, evidence
 
 
 def _beyond(facts: Facts, metric: str, value: float) -> str:
@@ -236,22 +262,22 @@ def _beyond(facts: Facts, metric: str, value: float) -> str:
 
 @dataclass(frozen=True)
 class ConvergedBy(Test):
-    """TOPPO's training is near-optimal after so many episodes: the whole interval, or only the mean."""
+    """TOPPO's training is near-optimal after so many episodes."""
 
     episodes: int
 
     def decide(self, facts: Facts) -> Decision:
-        sample = facts.sample("table_iv.csv", MAIN, TOPPO, "soon")
+        sample = facts.sample("table_iv.csv", TOPPO, "soon")
         ours = mean_interval(sample)
-        evidence = f"{MAIN}, {len(sample)} seeds: near-optimal after {in_words(ours)} episodes"
+        evidence = f"{facts.arm}, {len(sample)} seeds: near-optimal after {in_words(ours)} episodes"
         if ours.high <= self.episodes:
             return REPRODUCED, evidence
-        return DIRECTION if ours.mean <= self.episodes else NOT_REPRODUCED, evidence
+        return REFUTED if ours.low > self.episodes else UNDECIDED, evidence
 
 
 @dataclass(frozen=True)
 class Grows(Test):
-    """A metric of TOPPO grows with a column: at every step, or only from the first value to the last."""
+    """A metric of TOPPO grows with a column: the slope over all values, one a seed, lies above 0."""
 
     metric: str
     where: Where
@@ -260,20 +286,25 @@ class Grows(Test):
     values: tuple[float, ...]
 
     def decide(self, facts: Facts) -> Decision:
-        where = TOPPO | self.where
-        *single, whole = [
-            facts.compare(self.table, MAIN, self.metric, {**where, self.along: b}, {**where, self.along: a}, 1.0)
-            for a, b in (*pairwise(self.values), (self.values[0], self.values[-1]))
-        ]
-        evidence = f"{_summary(MAIN, single)}; from first to last {in_words(whole.advantage)}"
-        if all(step.holds for step in single):
+        where, span = TOPPO | self.where, max(self.values) - min(self.values)
+        found = [facts.values(self.table, {**where, self.along: value}, self.metric) for value in self.values]
+        table = pd.concat(found, axis=1, join="inner").to_numpy()
+        if len(table) < 3:
+            raise NoResults(f"{facts.arm}: fewer than 3 seeds in results/{self.table}")
+        slopes = np.polyfit(self.values, table.T, 1)[0] * span
+        change, margin = mean_interval(slopes), facts.margin(self.metric)
+        name = MEASURES[self.metric].title.lower()
+        evidence = f"{facts.arm}, {len(slopes)} seeds: {name} changes by {in_words(change)} over all {self.along}"
+        if change.low > 0.0:
             return REPRODUCED, evidence
-        return DIRECTION if whole.holds else NOT_REPRODUCED, evidence
+        if change.high < -margin:
+            return REFUTED, evidence
+        return EQUIVALENT if -margin <= change.low and change.high <= margin else UNDECIDED, evidence
 
 
 @dataclass(frozen=True)
 class Unchanged(Test):
-    """TOPPO's metrics change by less than a tenth from the middle value: the intervals, or only the means."""
+    """TOPPO's metrics change by less than a tenth from the middle value, shares by less than a tenth or `SHARE`."""
 
     metrics: tuple[str, ...]
     table: str
@@ -281,16 +312,17 @@ class Unchanged(Test):
     values: tuple[float, ...]
 
     def decide(self, facts: Facts) -> Decision:
-        middle = self.values[len(self.values) // 2]
-        pairs = [
-            facts.compare(self.table, MAIN, metric, TOPPO | {self.along: value}, TOPPO | {self.along: middle}, 1.0)
-            for metric, value in product(self.metrics, self.values)
-            if value != middle
-        ]
-        worst = max(pairs, key=lambda entry: abs(entry.percent.mean))
-        held = all(-CHANGE <= entry.percent.low and entry.percent.high <= CHANGE for entry in pairs)
-        change = f"the largest change is {worst.label}: {in_words(worst.percent)} %"
-        evidence = f"{MAIN}, {len(worst.first)} seeds: {change}"
-        if held:
-            return REPRODUCED, evidence
-        return DIRECTION if abs(worst.percent.mean) <= CHANGE else NOT_REPRODUCED, evidence
+        middle, words, clauses = self.values[len(self.values) // 2], set(), {}
+        for metric, value in product(self.metrics, (value for value in self.values if value != middle)):
+            entry = facts.compare(self.table, metric, TOPPO | {self.along: value}, TOPPO | {self.along: middle}, 1.0)
+            allowed = CHANGE / 100.0 * abs(float(entry.second.mean()))
+            allowed = max(allowed, SHARE) if metric in SHARES else allowed
+            change = entry.advantage
+            inside, beyond = (
+                -allowed <= change.low and change.high <= allowed,
+                change.low > allowed or change.high < -allowed,
+            )
+            words.add(REPRODUCED if inside else REFUTED if beyond else UNDECIDED)
+            clauses[abs(change.mean) / allowed] = f"the largest change is {entry.label}: {in_words(change)}"
+        evidence = f"{facts.arm}: {clauses[max(clauses)]}"
+        return next(word for word in (REFUTED, UNDECIDED, REPRODUCED) if word in words), evidence
