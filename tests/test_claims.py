@@ -27,12 +27,15 @@ from aiecof.study.print_limits import least_energy, most_load, printed_limits
 from aiecof.study.store import Manifest, declare
 from aiecof.study.verdicts import (
     DIRECTION,
+    EQUIVALENT,
     IMPOSSIBLE,
     INCONSISTENT,
     MATCHED,
     NO_RESULTS,
-    NOT_REPRODUCED,
+    REFUTED,
     REPRODUCED,
+    UNDECIDED,
+    UNTESTABLE,
     VERDICTS,
     Better,
 )
@@ -87,9 +90,9 @@ def world(change=unchanged, tables=TABLES, seeds=SEEDS):
     return reading(content)
 
 
-def verdict_of(name, read):
+def verdict_of(name, read, arm="fitted"):
     [claim] = [claim for claim in CLAIMS if claim.name == name]
-    return decide(claim, Facts(read, DECLARED))
+    return decide(claim, Facts(read, DECLARED, arm))
 
 
 def bent(where, **values):
@@ -124,7 +127,7 @@ def test_every_claim_has_a_name_a_place_a_statement_and_a_test():
 
 
 def test_the_committed_results_give_every_claim_a_verdict():
-    found = claims()
+    found = claims(arm="fitted")
     assert [entry.claim for entry in found] == list(CLAIMS)
     assert all(entry.verdict in VERDICTS and entry.evidence for entry in found)
     assert sum(count(found).values()) == len(CLAIMS)
@@ -135,10 +138,10 @@ def test_without_results_only_the_print_speaks(tmp_path):
     (tmp_path / "paper").mkdir()
     shutil.copy(PRINTED, tmp_path / "paper")
     shutil.copy(LIMITS, tmp_path)
-    found = claims(tmp_path)
+    found = claims(tmp_path, "fitted")
     counted = count(found)
     assert counted[NO_RESULTS] + counted[IMPOSSIBLE] + counted[INCONSISTENT] == len(CLAIMS)
-    assert counted[INCONSISTENT] == 9 and counted[IMPOSSIBLE] == 4
+    assert counted[INCONSISTENT] == 8 and counted[IMPOSSIBLE] == 4
     assert all("missing" in entry.evidence for entry in found if entry.verdict == NO_RESULTS)
     assert set(count(claims(tmp_path / "nowhere")).items()) >= {(NO_RESULTS, len(CLAIMS)), (REPRODUCED, 0)}
 
@@ -150,9 +153,9 @@ def test_files_are_read_as_memory_is(tmp_path):
     for name in ("paper/table_iv.csv", "table_iv.csv", "curves.parquet", "devices.parquet", "print_limits.csv"):
         write = pd.DataFrame.to_csv if name.endswith("csv") else pd.DataFrame.to_parquet
         write(read(name), tmp_path / name, index=False)
-    found = [entry.row for entry in claims(tmp_path)]
-    assert found == [decide(claim, Facts(read, DECLARED)).row for claim in CLAIMS]
-    assert {row["verdict"] for row in found} > {REPRODUCED, NOT_REPRODUCED, NO_RESULTS}
+    found = [entry.row for entry in claims(tmp_path, "fitted")]
+    assert found == [decide(claim, Facts(read, DECLARED, "fitted")).row for claim in CLAIMS]
+    assert {row["verdict"] for row in found} > {REPRODUCED, REFUTED, NO_RESULTS}
 
 
 @pytest.mark.parametrize("seeds", [2, 3])
@@ -195,8 +198,9 @@ def test_energy_and_delay_follow_from_table_iv_and_rewards_do_not(printed_world)
     for metric, percents in PERCENTAGES.items():
         for rival in percents:
             inconsistent = verdict_of(f"{metric}-{rival}", printed_world).verdict == INCONSISTENT
-            assert inconsistent == (metric == "reward"), (metric, rival)
+            assert inconsistent == (metric == "reward" and rival != "ac"), (metric, rival)
     assert "6.33 % over DQN" in verdict_of("reward-dqn", printed_world).evidence
+    assert verdict_of("reward-ac", printed_world).verdict == DIRECTION  # 11.61 % of TOPPO's own reward
     for name in ("reward-range", "reward-least", "reward-untrained"):
         assert verdict_of(name, printed_world).verdict == INCONSISTENT
 
@@ -226,7 +230,7 @@ def test_with_two_methods_exchanged_the_verdict_turns(printed_world):
     )
     for name in ("reward-learned", "reward-best", "energy-dqn", "delay-dqn", "energy-lowest", "improvement"):
         assert verdict_of(name, printed_world).verdict == REPRODUCED
-        assert verdict_of(name, exchanged).verdict == NOT_REPRODUCED
+        assert verdict_of(name, exchanged).verdict == REFUTED
 
 
 @pytest.mark.parametrize(("saved", "verdict"), [(22, DIRECTION), (23, REPRODUCED), (37, REPRODUCED), (38, DIRECTION)])
@@ -245,7 +249,7 @@ def test_a_size_is_met_if_the_interval_covers_it():
     content = {"table_iv.csv": table, "paper/table_iv.csv": pd.read_csv(PRINTED)}
     found = verdict_of("energy-dqn", reading(content))
     assert np.mean(saved) < 0.75 * 29.94 and high > 29.94
-    assert found.verdict == (REPRODUCED if low > 0 else NOT_REPRODUCED)
+    assert found.verdict == (REPRODUCED if low > 0 else UNDECIDED)
     assert f"[{low:.4g}, {high:.4g}] %" in found.evidence
 
 
@@ -257,7 +261,7 @@ def test_least_and_most_are_met_apart(printed, verdict):
     levels = {"toppo": 0.9, "dqn": 1.0, "ac": 1.5}
     rows = [(name, seed, level) for name, level in levels.items() for seed in range(3)]
     table = pd.DataFrame(rows, columns=["method", "seed", "energy"]).assign(scenario="fitted", run="r", drop_rate=0.0)
-    facts = Facts(reading({"table_iv.csv": table}), DECLARED)
+    facts = Facts(reading({"table_iv.csv": table}), DECLARED, "fitted")
     test = partial(Better, ("energy",), ({"method": "toppo"},), ({"method": "dqn"}, {"method": "ac"}))
     assert test(printed=printed).decide(facts)[0] == verdict
     mirrored = tuple(None if size is None else 50 - size for size in printed)
@@ -272,27 +276,69 @@ def test_a_direction_is_a_paired_t_test(gap):
     rows += [("dqn", seed, value) for seed, value in reversed(list(enumerate(theirs)))]
     table = pd.DataFrame(rows, columns=["method", "seed", "reward"]).assign(scenario="fitted", run="r", drop_rate=0.0)
     test = Better(("reward",), ({"method": "toppo"},), ({"method": "dqn"},))
-    won, _ = test.decide(Facts(reading({"table_iv.csv": table}), DECLARED))
+    won, _ = test.decide(Facts(reading({"table_iv.csv": table}), DECLARED, "fitted"))
     low = scipy.stats.ttest_rel(ours, theirs).confidence_interval().low
-    assert won == (REPRODUCED if low > 0 else NOT_REPRODUCED)
+    high = scipy.stats.ttest_rel(ours, theirs).confidence_interval().high
+    assert won == (REPRODUCED if low > 0 else REFUTED if high < 0 else UNDECIDED)
 
 
 def test_all_comparisons_have_to_hold():
     """At one of four settings one of eight rivals is better."""
     read = world(bent({"method": "dqn", "devices": 40}, reward=207), tables=("figure_8",))
     found = verdict_of("devices-many", read)
-    assert found.verdict == NOT_REPRODUCED
+    assert found.verdict == REFUTED
     assert "31 of 32" in found.evidence and "dqn devices=40" in found.evidence
-    assert verdict_of("devices-few", read).verdict == NOT_REPRODUCED  # TOPPO is ahead with 20 devices as well
+    assert verdict_of("devices-few", read).verdict == REFUTED  # TOPPO is ahead with 20 devices as well
     actor_critics = both(*(bent({"method": name, "devices": 20}, reward=220) for name in ("ac", "a2c")))
     assert verdict_of("devices-few", world(actor_critics, tables=("figure_8",))).verdict == REPRODUCED
 
 
-def test_the_second_scenario_is_told_and_decides_nothing():
-    found = verdict_of("energy-dqn", in_table_iv(bent({"method": "toppo", "scenario": "balanced"}, energy=2000)))
-    assert found.verdict == REPRODUCED
-    assert f"; balanced, {SEEDS} seeds: energy of toppo and dqn: 20" in found.evidence
-    assert "advantage -6" in found.evidence
+def test_each_arm_speaks_for_itself():
+    read = in_table_iv(bent({"method": "toppo", "scenario": "balanced"}, energy=2000))
+    assert verdict_of("energy-dqn", read).verdict == REPRODUCED
+    found = verdict_of("energy-dqn", read, "balanced")
+    assert found.verdict == REFUTED and found.evidence.startswith(
+        f"balanced, {SEEDS} seeds: energy of toppo and dqn: 20"
+    )
+    assert verdict_of("energy-dqn", read, "printed-plain").verdict == NO_RESULTS
+
+
+@pytest.mark.parametrize(
+    ("ahead", "verdict"), [(0.0, EQUIVALENT), (0.5, EQUIVALENT), (5.0, REPRODUCED), (-5.0, REFUTED)]
+)
+def test_what_no_one_would_miss_is_equivalent(ahead, verdict):
+    """The margin is 1 % of TOPPO's gain over Random: 2.1 of 212."""
+    change = both(
+        *(bent({"method": name}, reward=206.0) for name in LEARNED), bent({"method": "toppo"}, reward=206.0 + ahead)
+    )
+    assert verdict_of("memory", ablation(ahead)).verdict == verdict
+    assert verdict_of("reward-learned", in_table_iv(change)).verdict == (
+        UNTESTABLE if verdict == EQUIVALENT else verdict
+    )
+
+
+def ablation(ahead):
+    """TOPPO ahead of the same without memory."""
+    change = both(bent({"variant": "no memory (PPO)"}, reward=206.0), bent({"variant": "TOPPO"}, reward=206.0 + ahead))
+    return world(change, tables=("table_iv", "ablation"))
+
+
+def test_many_comparisons_need_more():
+    """Holm: one of six at p = .02 does not hold, alone it does."""
+    seeds = range(10)
+    noise = np.random.default_rng(3).normal(size=(7, 10))
+    rows = [("toppo", seed, 0.9 + noise[0, seed]) for seed in seeds]
+    rows += [(name, seed, noise[i + 1, seed]) for i, name in enumerate(LEARNED[1:]) for seed in seeds]
+    table = pd.DataFrame(rows, columns=["method", "seed", "reward"]).assign(scenario="fitted", run="r", drop_rate=0.0)
+    facts = Facts(reading({"table_iv.csv": table}), DECLARED, "fitted")
+    single = [Better(("reward",), ({"method": "toppo"},), ({"method": name},)).decide(facts)[0] for name in LEARNED[1:]]
+    every = Better(("reward",), ({"method": "toppo"},), tuple({"method": name} for name in LEARNED[1:])).decide(facts)[
+        0
+    ]
+    chances = [scipy.stats.ttest_rel(noise[0] + 0.9, noise[i + 1], alternative="greater").pvalue for i in range(6)]
+    assert [word == REPRODUCED for word in single] == [chance < 0.025 for chance in chances]
+    ranked = sorted(chances)
+    assert (every == REPRODUCED) == all(chance * (6 - rank) < 0.025 for rank, chance in enumerate(ranked))
 
 
 # --- rules without learning
@@ -317,7 +363,7 @@ def test_a_rule_that_is_as_good_elsewhere_or_drops_more_or_coordinates_does_not_
 
 def test_a_rule_cannot_match_where_the_direction_fails():
     change = both(bent({"method": "always-local"}, **LEVELS["toppo"]), bent({"method": "dqn"}, energy=900))
-    assert verdict_of("energy-dqn", in_table_iv(change)).verdict == NOT_REPRODUCED
+    assert verdict_of("energy-dqn", in_table_iv(change)).verdict == REFUTED
 
 
 def test_in_a_sweep_a_rule_has_to_match_at_every_setting():
@@ -330,7 +376,7 @@ def test_in_a_sweep_a_rule_has_to_match_at_every_setting():
 # --- levels, curves, sweeps
 
 
-@pytest.mark.parametrize(("delay", "verdict"), [(0.20, REPRODUCED), (0.33, REPRODUCED), (0.34, NOT_REPRODUCED)])
+@pytest.mark.parametrize(("delay", "verdict"), [(0.20, REPRODUCED), (0.33, REPRODUCED), (0.34, REFUTED)])
 def test_a_level_is_met_within_a_quarter(delay, verdict):
     """0.265 is printed: 0.199 to 0.331 will do."""
     rows = {"scenario": "fitted", "method": "toppo", "seed": [0, 1, 2], "delay": [delay - 1e-4, delay, delay + 1e-4]}
@@ -344,8 +390,8 @@ def test_utilisation():
     read = world(stages, tables=("figure_7",))
     assert [verdict_of(name, read).verdict for name in names] == [REPRODUCED] * 3
     read = world(both(stages, bent({"stage": "early"}, load=0.1)), tables=("figure_7",))
-    assert [verdict_of(name, read).verdict for name in names] == [NOT_REPRODUCED, REPRODUCED, DIRECTION]
-    assert verdict_of("local-tasks", read).verdict == NOT_REPRODUCED
+    assert [verdict_of(name, read).verdict for name in names] == [REFUTED, REPRODUCED, DIRECTION]
+    assert verdict_of("local-tasks", read).verdict == EQUIVALENT
     read = world(bent({"stage": "late"}, local_share=0.8), tables=("figure_7",))
     assert verdict_of("local-tasks", read).verdict == REPRODUCED
 
@@ -367,7 +413,7 @@ def test_roughness_by_hand():
     assert roughness(noise) == pytest.approx(np.sqrt(1.5), rel=0.02)
 
 
-@pytest.mark.parametrize(("speed", "verdict"), [(5, REPRODUCED), (20, NOT_REPRODUCED)])
+@pytest.mark.parametrize(("speed", "verdict"), [(5, REPRODUCED), (20, REFUTED)])
 def test_near_optimal_after_40_episodes(speed, verdict):
     """1 - exp(-e / s) passes 0.95 at e = 3 s, and a mean of five episodes at most four later."""
     found = verdict_of("near-optimal", in_table_iv(bent({"method": "toppo"}, speed=speed)))
@@ -384,14 +430,14 @@ def test_near_optimal_in_the_mean_only():
     random = table.assign(method="random", reward=0.0, run=list("def"))
     long = pd.concat(pd.DataFrame({"run": run, "episode": range(100), "reward": c}) for run, c in curves.items())
     content = {"table_iv.csv": pd.concat([table, random]), "curves.parquet": long}
-    assert verdict_of("near-optimal", reading(content)).verdict == DIRECTION
+    assert verdict_of("near-optimal", reading(content)).verdict == UNDECIDED
     content["table_iv.csv"] = table
     assert verdict_of("near-optimal", reading(content)).verdict == NO_RESULTS
 
 
 def test_slow_and_unsteady_rivals():
     names = ("converges-first", "actor-critic-slow", "actor-critic-unsteady")
-    assert {verdict_of(name, in_table_iv()).verdict for name in names} == {NOT_REPRODUCED}
+    assert {verdict_of(name, in_table_iv()).verdict for name in names} <= {EQUIVALENT, UNTESTABLE, UNDECIDED, REFUTED}
     rivals = [name for name in LEARNED if name != "toppo"]
     slow = in_table_iv(both(*(bent({"method": name}, speed=15, noise=2.0) for name in rivals)))
     assert {verdict_of(name, slow).verdict for name in names} == {REPRODUCED}
@@ -400,7 +446,7 @@ def test_slow_and_unsteady_rivals():
 def test_a_more_even_load():
     even = in_table_iv(bent({"method": "toppo"}, spread=0.02))
     assert verdict_of("load-spread", even).verdict == REPRODUCED
-    assert verdict_of("load-spread", in_table_iv()).verdict == NOT_REPRODUCED
+    assert verdict_of("load-spread", in_table_iv()).verdict in (UNDECIDED, UNTESTABLE)
     matched = in_table_iv(
         both(bent({"method": "toppo"}, spread=0.02), bent({"method": "frugal"}, spread=0, drop_rate=0))
     )
@@ -409,24 +455,23 @@ def test_a_more_even_load():
 
 def test_growth():
     def growing(labels, row):
-        row |= {"delay": 0.1 + labels["tasks"] / 100, "drop_rate": 0.1 + 0.1 * (labels["tasks"] in (40, 80, 100))}
+        row |= {"delay": 0.1 + labels.get("tasks", 0) / 100, "drop_rate": 0.2}
 
     read = world(growing, tables=("figure_4",))
     assert verdict_of("delay-grows-A", read).verdict == REPRODUCED
-    assert verdict_of("drop_rate-grows-B", read).verdict == DIRECTION  # up, down, up, level
-    assert verdict_of("delay-grows-B", world(tables=("figure_4",))).verdict == NOT_REPRODUCED
+    assert verdict_of("drop_rate-grows-B", read).verdict == EQUIVALENT
+    falling = world(lambda labels, row: row.update(delay=2.0 - labels.get("tasks", 0) / 100), tables=("figure_4",))
+    assert verdict_of("delay-grows-B", falling).verdict == REFUTED
 
 
 def test_no_change_with_the_servers():
     slow = {"method": "toppo", "capacity": 0.5}
     assert verdict_of("capacity-flat", world(bent(slow, energy=1070), tables=("figure_9",))).verdict == REPRODUCED
     found = verdict_of("capacity-flat", world(bent(slow, energy=800), tables=("figure_9",)))
-    assert found.verdict == NOT_REPRODUCED and "energy of toppo capacity=0.5" in found.evidence
+    assert found.verdict == REFUTED and "energy of toppo capacity=0.5" in found.evidence
 
 
-@pytest.mark.parametrize(
-    ("gain", "slow", "rough", "verdict"), [(50, 20, 5, REPRODUCED), (-50, 2, 0.002, NOT_REPRODUCED)]
-)
+@pytest.mark.parametrize(("gain", "slow", "rough", "verdict"), [(50, 20, 5, REPRODUCED), (-50, 2, 0.002, REFUTED)])
 def test_hyperparameters_and_parts(gain, slow, rough, verdict):
     """Everything as claimed, and everything the other way round; where nothing is said, 206, 5 and 0.1."""
     better, slower = {"reward": 206 + gain}, {"speed": slow}
@@ -448,7 +493,7 @@ def test_hyperparameters_and_parts(gain, slow, rough, verdict):
     read = world(both(*changes), ("table_iv", "figure_3a", "figure_3b", "figure_3c", "ablation"))
     names = ["actor-rate", "critic-rate", "rate-high", "rate-low", "batch-best", "batch-large", "batch-small"]
     names += ["gamma-0-fast", "gamma-0-low", "gamma-best", "gamma-0.99-slow"]
-    names += ["stability", "clipping", "memory", "temporal-features", "transformer"]
+    names += ["stability", "clipping", "memory"]
     assert {name: verdict_of(name, read).verdict for name in names} == dict.fromkeys(names, verdict)
 
 
@@ -467,7 +512,7 @@ def test_levels_that_table_iii_allows_are_left_to_the_results(change, printed_wo
     table.loc["TOPPO", name] = change[name]
     content = {"paper/table_iv.csv": table.reset_index()}
     found = verdict_of(f"level-{name}", lambda file: content.get(file, printed_world(file)))
-    assert found.verdict == NOT_REPRODUCED
+    assert found.verdict == REFUTED
 
 
 def test_limits_of_table_iii_by_hand():

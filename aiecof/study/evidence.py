@@ -122,13 +122,17 @@ class Facts:
         return values.to_numpy()
 
     def margin(self, metric: str) -> float:
-        """Differences below this are none: `MARGIN` of what TOPPO gains over Random, and `SHARE` for shares."""
+        """Differences below this are none: `MARGIN` of what TOPPO gains over Random, and `SHARE` for shares.
+
+        Of a measure that Random does not have, it is `MARGIN` of TOPPO's own level; without either, 0.
+        """
         least = SHARE if metric in SHARES else 0.0
-        if metric in CURVES or metric == IMBALANCE:
-            level = self.sample("table_iv.csv", {"method": "toppo"}, metric)
-            return max(MARGIN * float(np.abs(level.mean())), least)
-        gain = [self.sample("table_iv.csv", {"method": name}, metric).mean() for name in ("toppo", "random")]
-        return max(MARGIN * abs(float(gain[0] - gain[1])), least)
+        names = ("toppo",) if metric in CURVES or metric == IMBALANCE else ("toppo", "random")
+        try:
+            levels = [self.sample("table_iv.csv", {"method": name}, metric).mean() for name in names]
+        except NoResults:
+            return least
+        return max(MARGIN * abs(float(levels[0] - sum(levels[1:]))), least)
 
     def compare(self, table: str, metric: str, first: Where, second: Where, sign: float | None = None) -> Comparison:
         """`Comparison` of two selections of rows; without a sign, the first is claimed to be better."""

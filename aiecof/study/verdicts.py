@@ -64,10 +64,9 @@ def _word(comparisons: list[Comparison]) -> str:
     if any(entry.refuted for entry in comparisons):
         return REFUTED
     chances = holm([entry.chance for entry in comparisons])
-    failing = [entry for entry, chance in zip(comparisons, chances, strict=True) if not chance < LEVEL]
-    if any(entry.equivalent for entry in failing):
+    if any(entry.equivalent for entry in comparisons):
         return EQUIVALENT
-    return UNDECIDED if failing else REPRODUCED
+    return REPRODUCED if all(chance < LEVEL for chance in chances) else UNDECIDED
 
 
 def _summary(arm: str, comparisons: list[Comparison]) -> str:
