@@ -127,17 +127,29 @@ def replay() -> None:
     print("wrote results/edge_services.csv")
 
 
-def claims(as_json: AsJson = False) -> None:
-    """Every claim of the paper with the verdict that the results come to."""
+def claims(
+    arm: Annotated[str | None, typer.Option(help="Judge on one arm; without it, on every arm.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Every claim of the paper with the verdict that the results come to, on one arm or on every one."""
     from aiecof.study.claims import claims as judge
-    from aiecof.study.claims import count
+    from aiecof.study.claims import count, on_every_arm
 
-    verdicts = judge()
+    if arm is None:
+        rows = on_every_arm()
+        if as_json:
+            print_json(rows)
+            return
+        arms = list(rows[0]["verdicts"])
+        print_table("Claims", ["Claim", *arms], ([row["name"], *row["verdicts"].values()] for row in rows))
+        print("  `aiecof claims --arm ARM` has the statements and the evidence")
+        return
+    verdicts = judge(arm=arm)
     if as_json:
         print_json([verdict.row for verdict in verdicts])
         return
-    rows = ([row["place"], row["statement"], row["verdict"]] for row in (verdict.row for verdict in verdicts))
-    print_table("Claims", ["Place", "Claim", "Verdict"], rows)
+    cells = ([row["place"], row["statement"], row["verdict"]] for row in (verdict.row for verdict in verdicts))
+    print_table("Claims", ["Place", "Claim", "Verdict"], cells)
     print_table("Verdicts", ["Verdict", "Claims"], count(verdicts).items())
 
 
