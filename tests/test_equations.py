@@ -1,6 +1,7 @@
 """Every equation is written once, tested, explained in the book, and its readings are in the ledger."""
 
 import inspect
+import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -9,6 +10,7 @@ from pkgutil import resolve_name
 import pytest
 from aiecof_book.equations import (
     EQUATIONS,
+    MAP,
     PARTS,
     Row,
     book_anchors,
@@ -29,6 +31,12 @@ def test_every_equation_is_claimed_once():
     counts = Counter(claim.equation for claim in claims_of_functions())
     assert counts == dict.fromkeys(range(1, 38), 1), "the paper has 37 equations"
     assert [row.equation for row in equation_map(ROOT)] == list(EQUATIONS) == list(range(1, 38))
+
+
+def test_the_command_has_the_map_as_it_is():
+    """`python -m aiecof_book.equations` writes it."""
+    rows = json.loads((ROOT / MAP).read_text(encoding="utf-8"))
+    assert rows == json.loads(json.dumps([row._asdict() for row in equation_map(ROOT)]))
 
 
 @EVERY
