@@ -19,6 +19,7 @@ _PLACES = {
     "evaluate": "aiecof.agents.policies",
     "train": "aiecof.agents.training",
     "load_policy": "aiecof.agents.learned",
+    "DeviceEnv": "aiecof.envs",
     "OffloadingEnv": "aiecof.envs",
     "OffloadingVecEnv": "aiecof.envs",
     "ParallelOffloadingEnv": "aiecof.envs",
@@ -29,5 +30,11 @@ _PLACES = {
 __all__ = [*_PLACES]
 __getattr__, __dir__ = open_door(__name__, _PLACES)
 
-# An entry point as text: the environment is imported by the first `make`.
-register(id="aiecof/Offloading-v0", entry_point="aiecof.envs.gymnasium_env:OffloadingEnv")
+# Entry points as text: an environment is imported by the first `make`.
+_ROWS = "aiecof.envs.vector_env:OffloadingVectorEnv"
+register(id="aiecof/Offloading-v1", entry_point="aiecof.envs.slot_envs:DeviceEnv", vector_entry_point=_ROWS)
+register(id="aiecof/OffloadingJoint-v1", entry_point="aiecof.envs.slot_envs:JointEnv")
+# A checker of Gymnasium expects one number as the reward.
+register(id="aiecof/OffloadingMO-v1", entry_point="aiecof.envs.slot_envs:MultiObjectiveEnv", disable_env_checker=True)
+for _id in ("aiecof/OffloadingDecision-v1", "aiecof/Offloading-v0"):
+    register(id=_id, entry_point="aiecof.envs.gymnasium_env:OffloadingEnv")

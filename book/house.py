@@ -13,7 +13,7 @@ HOMES = {"aiecof": ROOT / "aiecof", "aiecof_book": ROOT / "book/aiecof_book"}
 ORDER = {
     "aiecof": "checks metrics doors files",
     "aiecof.system": "scenario model workload objective observations kernels simulator reference",
-    "aiecof.envs": "episodes rendering gymnasium_env pettingzoo_env vec_env",
+    "aiecof.envs": "spaces episodes rendering gymnasium_env slot_envs vector_env pettingzoo_env vec_env",
     "aiecof.agents": "policies rules networks dqn toppo methods learned training",
     "aiecof.study": "grids store statistics paper curves evidence verdicts claims figures "
     "lower_bound print_limits reward_agreement calibration tuning edge_services bench experiments runner verify",

@@ -1,8 +1,10 @@
 """The environments pass their own tools' checkers, and all of them show one and the same simulator."""
 
+import dataclasses
 import json
 import subprocess
 import sys
+import time
 import warnings
 
 import gymnasium
@@ -10,20 +12,34 @@ import numpy as np
 import pytest
 from aiecof_book.toy import TOY_ACTIONS, toy_scenario, toy_trace
 from gymnasium.utils.env_checker import check_env as check_gymnasium
-from pettingzoo.test import parallel_api_test, parallel_seed_test
+from pettingzoo.test import api_test, max_cycles_test, parallel_api_test, parallel_seed_test, seed_test
+from pettingzoo.test.state_test import state_test
 from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.env_checker import check_env as check_sb3
 from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 
 import aiecof
+from aiecof.agents.rules import make_policy
 from aiecof.checks import InvalidInput
-from aiecof.envs import OffloadingEnv, OffloadingVecEnv, ParallelOffloadingEnv
+from aiecof.envs import (
+    DeviceEnv,
+    JointEnv,
+    MultiObjectiveEnv,
+    OffloadingEnv,
+    OffloadingVecEnv,
+    OffloadingVectorEnv,
+    ParallelOffloadingEnv,
+    pettingzoo_env,
+)
+from aiecof.envs.episodes import TERMS, Episodes
+from aiecof.envs.spaces import action_masks, observation_space, reward_space
 from aiecof.system.observations import observation_fields
-from aiecof.system.scenario import load_scenario
+from aiecof.system.scenario import READINGS, SCENARIOS, Scenario, load_scenario
 from aiecof.system.simulator import Simulator
 from aiecof.system.workload import draw_trace
 
 SMALL = {"devices": 4, "servers": 3, "slots": 25}
+SINGLE = ("aiecof/Offloading-v1", "aiecof/OffloadingDecision-v1", "aiecof/OffloadingJoint-v1")
 CHANGES = [
     ("balanced", {}),
     ("table-iii", {}),
@@ -31,6 +47,20 @@ CHANGES = [
     ("balanced", {"channel_queue": "per_device", "in_flight": "drop", "observation": "printed"}),
     ("balanced", {"reward_history": "task", "drop_rule": "wait", "load": "literal", "tau_max_slots": 30}),
 ]
+
+
+VIEWS = {
+    "decision": OffloadingEnv,
+    "device": DeviceEnv,
+    "joint": JointEnv,
+    "multi-objective": MultiObjectiveEnv,
+    "parallel": ParallelOffloadingEnv,
+    "sb3": OffloadingVecEnv,
+    "vector": lambda scenario="balanced", *arguments, **keywords: OffloadingVectorEnv(
+        keywords.pop("rows", 4 if isinstance(scenario, Scenario) else 30), scenario, *arguments, **keywords
+    ),
+}
+TOY_RANGES = {"workload_range": (1e9, 16e9)}  # times the scale of .25: the toy's heaviest task takes 4 Gcycles
 
 
 def small(name="balanced", **changes):
@@ -88,8 +118,10 @@ def play_vectorised(env, actions, observation=None):
 def test_gymnasium_checkers_find_nothing(name):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        check_gymnasium(gymnasium.make("aiecof/Offloading-v0", scenario=name, devices=5).unwrapped)
-        check_sb3(OffloadingEnv(name, devices=5, render_mode="rgb_array"), skip_render_check=False)
+        for identity in SINGLE:
+            check_gymnasium(gymnasium.make(identity, scenario=name, devices=5).unwrapped)
+        for view in (OffloadingEnv, DeviceEnv, JointEnv):
+            check_sb3(view(name, devices=5, render_mode="rgb_array"), skip_render_check=False)
 
 
 def test_pettingzoo_checkers_find_nothing():
@@ -97,15 +129,21 @@ def test_pettingzoo_checkers_find_nothing():
         warnings.simplefilter("error")
         parallel_api_test(ParallelOffloadingEnv(small()), num_cycles=60)
         parallel_seed_test(lambda: ParallelOffloadingEnv("balanced", **SMALL), num_cycles=60)
+        max_cycles_test(pettingzoo_env)
+        # After the last slot there is nothing to see.
+        warnings.filterwarnings("ignore", message="Observation numpy array is all zeros")
+        seed_test(lambda: pettingzoo_env.env(scenario="balanced", **SMALL), num_cycles=60)
+        api_test(pettingzoo_env.env(scenario=small()), num_cycles=200)
+        state_test(pettingzoo_env.env(scenario=small()), ParallelOffloadingEnv(small()))
 
 
 def test_make_takes_a_name_a_scenario_a_file_and_changes(tmp_path):
     path = tmp_path / "mine.json"
     path.write_text(json.dumps({"tau_max_slots": 9}))
     made = {
-        "name": gymnasium.make("aiecof/Offloading-v0", scenario="fitted", devices=10, load_sign="plus"),
-        "scenario": gymnasium.make("aiecof/Offloading-v0", scenario=small(), split="evaluation"),
-        "file": gymnasium.make("aiecof/Offloading-v0", scenario=path),
+        "name": gymnasium.make("aiecof/Offloading-v1", scenario="fitted", devices=10, load_sign="plus"),
+        "scenario": gymnasium.make("aiecof/Offloading-v1", scenario=small(), split="evaluation"),
+        "file": gymnasium.make("aiecof/Offloading-v1", scenario=path),
     }
     found = {kind: env.unwrapped.scenario for kind, env in made.items()}
     assert found["name"] == load_scenario("fitted", devices=10, load_sign="plus")
@@ -153,13 +191,14 @@ def test_all_views_show_the_same_trajectory(name, changes):
             assert observations.dtype == np.float32
             assert np.array_equal(observations, seen[:, b])
             assert np.array_equal(rewards, expected[b])
-        ends = [results[0][2], results[1][2]["device_2"], results[2][2][2], infos[b * scenario.devices]]
-        for end in ends:
+        for end in (results[0][2], results[2][2][2], infos[b * scenario.devices]):
             assert end["episode_metrics"] == {metric: values[b] for metric, values in totals.items()}
+        for end in (results[0][2], results[1][2]["agent_2"]):
+            assert {f"episode_{metric}": values[b] for metric, values in totals.items()}.items() <= end.items()
 
 
 def test_observations_within_a_slot_are_those_of_its_start():
-    env = OffloadingEnv(toy_scenario())
+    env = OffloadingEnv(toy_scenario(**TOY_RANGES))
     seen, rewards, _ = play_gymnasium(env, TOY_ACTIONS, options={"trace": toy_trace()})
     columns, scale = observation_fields(env.scenario)["backlog_slots"]
     backlog = seen[..., columns] * scale
@@ -254,7 +293,7 @@ def test_vectorised_environment_begins_the_next_episode_by_itself():
     assert not np.array_equal(second, rewards)
 
 
-def test_sb3_wrappers_leave_the_shared_info_empty():
+def test_sb3_wrappers_leave_no_trace_in_later_infos():
     env = OffloadingVecEnv(small(), replicas=2, seed=0)
     wrapped = VecNormalize(VecMonitor(env))
     wrapped.reset()
@@ -310,7 +349,7 @@ def test_a_prediction_of_sb3_is_an_action():
 
 def test_a_frame_shows_the_queues():
     def frame(places):
-        env = OffloadingEnv(toy_scenario(), render_mode="rgb_array")
+        env = OffloadingEnv(toy_scenario(**TOY_RANGES), render_mode="rgb_array")
         env.reset(options={"trace": toy_trace()})
         for place in places:
             env.step(place)
@@ -331,7 +370,7 @@ def test_a_frame_shows_the_queues():
     assert OffloadingEnv(toy_scenario()).render() is None
 
 
-@pytest.mark.parametrize("view", [OffloadingEnv, ParallelOffloadingEnv, OffloadingVecEnv])
+@pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
 @pytest.mark.parametrize(
     "arguments, named",
     [
@@ -339,9 +378,14 @@ def test_a_frame_shows_the_queues():
         ({"scenario": None}, "scenario"),
         ({"scenario": ["balanced"]}, "scenario"),
         ({"split": "test"}, "split"),
-        ({"wheels": 4}, "scenario"),
         ({"devices": 0}, "devices"),
         ({"edge_service": "equal_sharing"}, "edge_service"),
+        ({"network_seed": -1}, "network_seed"),
+        ({"network_seed": "0"}, "network_seed"),
+        ({"weights": {"wheels": 1}}, "weights.wheels"),
+        ({"weights": {"drop": 2}}, "weights.drop"),
+        ({"weights": 1}, "weights"),
+        ({"render_mode": "human"}, "render_mode"),
     ],
 )
 def test_bad_arguments_are_refused(view, arguments, named):
@@ -355,12 +399,19 @@ def test_bad_arguments_are_refused(view, arguments, named):
         (OffloadingVecEnv, {"replicas": 0}, "replicas"),
         (OffloadingVecEnv, {"replicas": 1.5}, "replicas"),
         (OffloadingVecEnv, {"seed": -1}, "seed"),
-        (OffloadingEnv, {"render_mode": "human"}, "render_mode"),
+        (OffloadingVectorEnv, {"autoreset_mode": "Disabled"}, "autoreset_mode"),
+        (DeviceEnv, {"device": 4}, "device"),
+        (DeviceEnv, {"device": True}, "device"),
+        (DeviceEnv, {"others": "unheard-of"}, "policy"),
+        (DeviceEnv, {"others": 3}, "others"),
+        (DeviceEnv, {"reward": "minus"}, "reward"),
+        (ParallelOffloadingEnv, {"max_cycles": 0}, "slots"),
     ],
 )
 def test_bad_arguments_of_one_view_are_refused(view, arguments, named):
+    rows = {"num_envs": 4} if view is OffloadingVectorEnv else {}
     with pytest.raises(InvalidInput, match=named):
-        view(small(), **arguments)
+        view(scenario=small(), **rows, **arguments)
 
 
 @pytest.mark.parametrize("action", [4, -1, 1.0, True, None, "0", [1], np.array([1])])
@@ -372,8 +423,8 @@ def test_bad_actions_are_refused_and_change_nothing(action):
         env.step(action)
     assert env.step(0)[4]["device"] == 1
     parallel.reset(seed=0)
-    with pytest.raises(InvalidInput, match="actions.device_2"):
-        parallel.step(dict.fromkeys(parallel.agents, 0) | {"device_2": action})
+    with pytest.raises(InvalidInput, match="actions.agent_2"):
+        parallel.step(dict.fromkeys(parallel.agents, 0) | {"agent_2": action})
     assert parallel.simulator.slot == 0
 
 
@@ -385,15 +436,15 @@ def test_rows_of_bad_actions_are_refused():
         with pytest.raises(InvalidInput, match="actions"):
             env.step(actions)
     parallel.reset(seed=0)
-    for actions in ({"device_0": 0}, dict.fromkeys([*parallel.agents, "device_9"], 0)):
-        with pytest.raises(InvalidInput, match="device_"):
+    for actions in ({"agent_0": 0}, dict.fromkeys([*parallel.agents, "agent_9"], 0)):
+        with pytest.raises(InvalidInput, match="agent_"):
             parallel.step(actions)
 
 
 @pytest.mark.parametrize("view", [OffloadingEnv, ParallelOffloadingEnv, OffloadingVecEnv])
 def test_a_step_needs_an_episode(view):
     env = view(small(slots=1, devices=1))
-    action = {OffloadingEnv: 0, ParallelOffloadingEnv: {"device_0": 0}, OffloadingVecEnv: np.zeros(1, int)}[view]
+    action = {OffloadingEnv: 0, ParallelOffloadingEnv: {"agent_0": 0}, OffloadingVecEnv: np.zeros(1, int)}[view]
     with pytest.raises(InvalidInput, match="reset"):
         env.step(action)
     env.reset()
@@ -433,3 +484,375 @@ def test_rows_are_not_environments_of_their_own():
         env.set_attr("scenario", None)
     with pytest.raises(InvalidInput, match="reset"):
         env.env_method("reset")
+
+
+DRAWN = np.random.default_rng(12)
+
+
+def drawn_readings():
+    """A choice of every reading that the compiled simulator knows, at random."""
+    values = {name: str(DRAWN.choice(candidates)) for name, candidates in READINGS.items()}
+    if values["dropped_energy"] == "none":  # nothing may be left to compare an energy with
+        values |= {"energy_reference": "own_history", "cost_units": "si"}
+    return values | {"edge_service": "decision_order"}
+
+
+@pytest.mark.parametrize(
+    "name, changes", [*((name, {}) for name in SCENARIOS), *(("fitted", drawn_readings()) for _ in range(40))]
+)
+@pytest.mark.parametrize("tau", [1, 6])
+def test_what_is_seen_and_paid_stays_in_its_space(name, changes, tau):
+    scenario = small(name, tau_max_slots=tau, workload_scale=0.6, **changes)
+    seen, paid = observation_space(scenario), reward_space(scenario)
+    assert np.isfinite([seen.low, seen.high]).all() and np.isfinite([paid.low, paid.high]).all()
+    episodes = Episodes(scenario, {}, "train", 3)
+    simulator = episodes.simulator
+    crowd, local = (np.full((3, scenario.slots, scenario.devices), place) for place in (1, 0))
+    for actions in (random_actions(scenario, 3), crowd, local):
+        observations = [simulator.reset(draw_trace(scenario, 3, seed=8))]
+        while not simulator.done:
+            observations.append(simulator.step(actions[:, simulator.slot])[0])
+            assert all(row in paid for row in episodes.terms().reshape(-1, 4).astype(np.float32))
+        assert all(row in seen for row in np.reshape(observations, (-1, *seen.shape)))
+
+
+def test_bounds_of_waits_are_reached():
+    """One device, one server, nothing but the heaviest task in every slot: the bound is no guess."""
+    heavy = {"devices": 1, "servers": 1, "slots": 60, "drop_rule": "wait", "arrival_probability": 1.0}
+    work = {"workload_range": (30e9, 30e9), "device_frequency": (3e9, 3e9), "transmission_rate": 1e9}
+    scenario = load_scenario("balanced", **heavy, **work)
+    simulator, columns = Simulator(scenario), observation_fields(scenario)
+    for place, name in enumerate(("wait_slots", "backlog_slots")):
+        seen = [simulator.reset(draw_trace(scenario))]
+        while not simulator.done:
+            seen.append(simulator.step(np.full((1, 1), place))[0])
+        high = observation_space(scenario).high[columns[name][0]][0]
+        most = np.max(seen, axis=0)[0, 0, columns[name][0]][0]
+        assert 1.0 < 0.85 * high < most <= high
+
+
+@pytest.mark.parametrize(
+    "name, factor, changes, named",
+    [
+        ("size", 2.0, {}, "size"),
+        ("density", 2.0, {}, "density"),
+        ("density", 20.0, {"workload": "per_bit"}, "density"),
+        ("device_frequency", 2.0, {}, "device_frequency"),
+        ("server_frequency", 2.0, {}, "server_frequency"),
+        ("device_frequency", 0.5, {"drop_rule": "wait"}, "device_frequency"),
+        ("rate", 0.5, {"observation": "printed_mean"}, "rate"),
+    ],
+)
+@pytest.mark.parametrize("view", ["decision", "device", "joint", "parallel", "vector"])
+def test_a_trace_that_could_leave_the_space_is_refused(view, name, factor, changes, named):
+    scenario = small(**changes)
+    trace = draw_trace(scenario, seed=1)
+    env = VIEWS[view](scenario)
+    env.reset(options={"trace": trace})
+    with pytest.raises(InvalidInput, match=rf"options.trace.{named}.*within"):
+        env.reset(options={"trace": dataclasses.replace(trace, **{name: factor * getattr(trace, name)})})
+
+
+def test_without_a_task_only_staying_is_allowed():
+    scenario = small()
+    masks = action_masks(scenario, np.array([True, False]))
+    assert masks.tolist() == [[1, 1, 1, 1], [1, 0, 0, 0]] and masks.dtype == np.int8
+    trace = draw_trace(scenario, seed=2)
+    options = {"options": {"trace": trace}}
+    device, joint, parallel = DeviceEnv(scenario, device=1), JointEnv(scenario), ParallelOffloadingEnv(scenario)
+    rows, vector, decision = OffloadingVecEnv(scenario), OffloadingVectorEnv(4, scenario), OffloadingEnv(scenario)
+    rows.set_options(options["options"])
+    rows.reset()
+    infos = [env.reset(**options)[1] for env in (device, joint, parallel, vector)]
+    decision.reset(**options)
+    for slot in range(scenario.slots):
+        allowed = action_masks(scenario, trace.has_task[0, slot])
+        expected = [allowed[1], allowed, allowed, allowed]
+        shown = [infos[0], infos[1], {"action_mask": [info["action_mask"] for info in infos[2].values()]}, infos[3]]
+        assert all(np.array_equal(info["action_mask"], mask) for info, mask in zip(shown, expected, strict=True))
+        assert np.array_equal(np.stack(rows.env_method("action_masks")), allowed)
+        assert np.array_equal(rows.env_method("action_masks", indices=[2])[0], allowed[2])
+        assert np.array_equal(device.action_masks(), allowed[1])
+        assert np.array_equal(joint.action_masks(), allowed.reshape(-1)) and joint.action_masks().dtype == bool
+        assert np.array_equal(vector.action_masks(), allowed)
+        for m in range(scenario.devices):
+            assert np.array_equal(decision.action_masks(), allowed[m])
+            decision.step(0)
+        stay = np.zeros(4, int)
+        infos = [device.step(0)[-1], joint.step(stay)[-1], parallel.step(dict.fromkeys(parallel.agents, 0))[-1], None]
+        infos[3] = vector.step(stay)[-1]
+        rows.step(stay)
+    assert infos[0]["action_mask"].tolist() == [1, 0, 0, 0] and not infos[3]["has_task"].any()
+
+
+@pytest.mark.parametrize("network", ["run", "episode"])
+def test_network_seed_holds_the_network_and_leaves_the_tasks(network):
+    scenario = small(network=network)
+    free, held = draw_trace(scenario, 2, seed=5), draw_trace(scenario, 2, seed=5, network_seed=3)
+    other = draw_trace(scenario, 2, seed=3)
+    assert np.array_equal(held.size, free.size) and not np.array_equal(held.size, other.size)
+    assert np.array_equal(held.device_frequency, other.device_frequency)
+    assert not np.array_equal(held.device_frequency, free.device_frequency)
+    for name, view in VIEWS.items():
+        env = view(scenario, network_seed=3, **({"seed": 5} if name == "sb3" else {}))
+        env.reset(**({} if name == "sb3" else {"seed": 5}))
+        expected = draw_trace(scenario, seed=5, network_seed=3, split="train")
+        for column in ("size", "device_frequency", "server_frequency"):
+            assert np.array_equal(getattr(env.simulator.trace, column), getattr(expected, column))
+
+
+@pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
+def test_an_unknown_keyword_is_a_type_error(view):
+    with pytest.raises(TypeError, match="'devises'.*did you mean 'devices'"):
+        view(small(), devises=3)
+
+
+@pytest.mark.parametrize("identity", SINGLE)
+def test_gymnasium_passes_the_type_error_on(identity):
+    with pytest.raises(TypeError, match="wheels"):
+        gymnasium.make(identity, wheels=4)
+
+
+@pytest.mark.parametrize(
+    "options", [{"tarce": 1}, {"trace": None, "devise": 1}, 3, [("trace", None)], [{"trace": 1}, {"trace": 2}]]
+)
+def test_misspelt_options_are_refused(options):
+    for name, view in VIEWS.items():
+        env = view(small())
+        with pytest.raises(InvalidInput, match="options"):
+            if name == "sb3":
+                env.set_options(options)
+                env.reset()
+            else:
+                env.reset(options=options)
+
+
+def test_infos_are_new_in_each_step():
+    scenario = small()
+    rows, vector, parallel = OffloadingVecEnv(scenario, seed=0), OffloadingVectorEnv(4, scenario), None
+    rows.reset()
+    infos = rows.step(np.zeros(4, int))[-1]
+    infos[0]["mine"] = 1
+    assert infos[1] == {} and not any(rows.step(np.zeros(4, int))[-1])
+    vector.reset(seed=0)
+    first = vector.step(np.zeros(4, int))[-1]
+    kept = {name: values.copy() for name, values in first.items()}
+    vector.step(np.ones(4, int))
+    assert all(np.array_equal(first[name], kept[name]) for name in kept)
+    parallel = ParallelOffloadingEnv(scenario)
+    parallel.reset(seed=0)
+    first = parallel.step(dict.fromkeys(parallel.agents, 0))[-1]
+    first["agent_0"]["mine"] = 1
+    second = parallel.step(dict.fromkeys(parallel.agents, 1))[-1]
+    assert "mine" not in second["agent_0"] and "mine" not in first["agent_1"]
+    assert not np.shares_memory(first["agent_0"]["action_mask"], second["agent_0"]["action_mask"])
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_weighted_terms_are_the_reward(name):
+    scenario = small(name)
+    weights = np.array([getattr(scenario.weights, term) for term in TERMS])
+    weights[3] *= -1 if scenario.readings.load_sign == "plus" else 1
+    env = OffloadingVectorEnv(8, scenario)
+    env.reset(seed=0)
+    for actions in random_actions(scenario, 2).swapaxes(0, 1).reshape(scenario.slots, -1):
+        _, rewards, _, _, info = env.step(actions)
+        assert np.allclose(weights @ [info[f"term_{term}"] for term in TERMS], rewards)
+
+
+def test_a_reward_of_your_own_is_paid_in_every_view():
+    def mine(delay, energy, drop, load):
+        return drop - 0.5 * (energy < 0)
+
+    scenario = small()
+    trace, actions = draw_trace(scenario, seed=6), random_actions(scenario)[0]
+    weighed = play_parallel(ParallelOffloadingEnv(scenario), actions, options={"trace": trace})
+    assert weighed[1].any()
+    fixed = {"options": {"trace": trace}}
+    paid = [
+        play_gymnasium(OffloadingEnv(scenario, reward=mine), actions, **fixed)[1],
+        play_parallel(ParallelOffloadingEnv(scenario, reward=mine), actions, **fixed)[1],
+    ]
+    rows = OffloadingVecEnv(scenario, reward=mine)
+    rows.set_options(fixed["options"])
+    paid.append(play_vectorised(rows, actions)[1])
+    assert np.array_equal(paid[0], paid[1]) and np.array_equal(paid[0], paid[2])
+    assert not paid[0][~trace.has_task[0]].any() and set(np.unique(paid[0])) > {0.0, 1.0}
+    joint, vector = JointEnv(scenario, reward=mine), OffloadingVectorEnv(4, scenario, reward=mine)
+    joint.reset(**fixed)
+    vector.reset(**fixed)
+    for slot, chosen in enumerate(actions):
+        assert joint.step(chosen)[1] == pytest.approx(paid[0][slot].mean())
+        _, rewards, _, _, info = vector.step(chosen)
+        assert np.array_equal(rewards, paid[0][slot])
+        assert np.array_equal(rewards, np.where(trace.has_task[0, slot], mine(*(info[f"term_{t}"] for t in TERMS)), 0))
+
+
+@pytest.mark.parametrize("wrong", [lambda *terms: 1.0, lambda *terms: terms[0] * np.nan, lambda *terms: terms])
+def test_a_reward_of_another_shape_is_refused(wrong):
+    env = DeviceEnv(small(), reward=wrong)
+    env.reset(seed=0)
+    with pytest.raises(InvalidInput, match="reward"):
+        env.step(0)
+
+
+def test_weights_are_given_by_name():
+    expected = load_scenario("balanced").weights
+    env = DeviceEnv(weights={"energy": 0.5, "load": 0})
+    assert env.scenario.weights == dataclasses.replace(expected, energy=0.5, load=0.0)
+
+
+def test_one_device_among_others_is_the_network_under_a_rule():
+    scenario = small()
+    trace = draw_trace(scenario, seed=4)
+    for name in ("frugal", "threshold-power-of-two", "random"):
+        simulator, rule = Simulator(scenario), make_policy(name, scenario, seed=9)
+        env = DeviceEnv(scenario, others=name, device=2)
+        env.reset(seed=9)
+        observation, info = env.reset(seed=9, options={"trace": trace})
+        seen = simulator.reset(trace)
+        rule.reset(1)
+        while not simulator.done:
+            assert np.array_equal(observation, seen[0, 2]) and info["device"] == 2
+            actions = rule(seen, simulator.has_task)
+            seen, rewards, _ = simulator.step(actions)
+            observation, reward, ended, truncated, info = env.step(actions[0, 2])
+            assert reward == rewards[0, 2] and not truncated
+        assert ended and info["episode_reward"] == simulator.metrics()["reward"][0]
+
+
+def test_each_episode_has_another_device_unless_one_is_chosen():
+    env = DeviceEnv(small(devices=30))
+    devices = [env.reset(seed=3 if episode == 0 else None)[1]["device"] for episode in range(20)]
+    assert len(set(devices)) > 8
+    again = [env.reset(seed=3 if episode == 0 else None)[1]["device"] for episode in range(20)]
+    assert devices == again
+    assert {DeviceEnv(small(), device=1).reset(seed=k)[1]["device"] for k in range(9)} == {1}
+    assert env.reset(options={"device": 7})[1]["device"] == 7
+    for device in (30, -1, 1.0, True):
+        with pytest.raises(InvalidInput, match="options.device"):
+            env.reset(options={"device": device})
+
+
+def test_others_can_be_the_learner_itself():
+    asked = []
+
+    def copy(observations, has_task):
+        asked.append(has_task)
+        assert observations.shape == (1, 4, env.observation_space.shape[0])
+        return np.ones((1, 4), int)
+
+    env = gymnasium.make("aiecof/Offloading-v1", scenario=small())
+    env.unwrapped.others = copy
+    env.reset(seed=0)
+    env.step(1)
+    assert len(asked) == 1 and env.unwrapped.simulator.totals["local"] == 0
+    env.unwrapped.others = lambda observations, has_task: np.ones(4, int)
+    with pytest.raises(InvalidInput, match="others"):
+        env.step(1)
+
+
+def test_the_joint_view_shows_all_and_pays_the_mean():
+    scenario = small()
+    trace, actions = draw_trace(scenario, seed=1), random_actions(scenario)[0]
+    seen, rewards, _ = play_parallel(ParallelOffloadingEnv(scenario), actions, options={"trace": trace})
+    joint, parallel = JointEnv(scenario), ParallelOffloadingEnv(scenario)
+    observation, _ = joint.reset(options={"trace": trace})
+    parallel.reset(options={"trace": trace})
+    assert joint.action_space == gymnasium.spaces.MultiDiscrete([4] * 4)
+    for slot, chosen in enumerate(actions):
+        assert np.array_equal(observation.reshape(4, -1), seen[slot])
+        assert np.array_equal(observation, parallel.state()) and parallel.state() in parallel.state_space
+        observation, reward, ended, truncated, info = joint.step(chosen)
+        parallel.step(dict(zip(parallel.agents, chosen.tolist(), strict=True)))
+        assert reward == pytest.approx(rewards[slot].mean())
+    assert ended and not truncated and info["episode_reward"] == pytest.approx(rewards.sum() / 4)
+    for action in (np.zeros(3, int), np.full(4, 4), 0):
+        joint.reset(seed=0)
+        with pytest.raises(InvalidInput, match="actions"):
+            joint.step(action)
+
+
+def test_the_vector_of_rewards_adds_up_to_the_reward():
+    scenario = small()
+    one, many = DeviceEnv(scenario), gymnasium.make("aiecof/OffloadingMO-v1", scenario=scenario)
+    one.reset(seed=5)
+    many.reset(seed=5)
+    weights = np.array([getattr(scenario.weights, term) for term in TERMS])
+    for action in random_actions(scenario)[0, :, 0]:
+        reward, vector = one.step(action)[1], many.step(action)[1]
+        assert vector in many.unwrapped.reward_space and vector.shape == (4,)
+        assert weights @ vector == pytest.approx(reward, abs=1e-6)
+    with pytest.raises(TypeError, match="reward"):
+        MultiObjectiveEnv(scenario, reward=lambda *terms: terms[0])
+
+
+@pytest.mark.parametrize("mode", ["NextStep", "SameStep", gymnasium.vector.AutoresetMode.SAME_STEP])
+def test_rows_of_gymnasium_are_those_of_sb3(mode):
+    scenario = small()
+    env = gymnasium.make_vec("aiecof/Offloading-v1", num_envs=8, scenario=scenario, autoreset_mode=mode)
+    rows = OffloadingVecEnv(scenario, replicas=2, seed=5)
+    assert env.metadata["autoreset_mode"].value == getattr(mode, "value", mode)
+    observation, _ = env.reset(seed=5)
+    assert np.array_equal(observation, rows.reset()) and observation in env.observation_space
+    for _ in range(2):
+        for actions in random_actions(scenario, 2, seed=1).swapaxes(0, 1).reshape(scenario.slots, -1):
+            assert actions in env.action_space
+            observation, rewards, ended, truncated, info = env.step(actions)
+            expected = rows.step(actions)
+            assert np.array_equal(rewards, expected[1]) and np.array_equal(ended, expected[2]) and not truncated.any()
+            last = ended.all()
+            if not last or mode != "NextStep":
+                assert np.array_equal(observation, expected[0]) and ("final_obs" in info) == last
+        final = info if mode == "NextStep" else info["final_info"]
+        for row, told in enumerate(expected[3]):
+            assert final["episode_reward"][row] == told["episode_metrics"]["reward"]
+        if mode == "NextStep":
+            assert not observation.any()
+            observation, rewards, ended, _, info = env.step(actions)
+            assert np.array_equal(observation, expected[0]) and not rewards.any() and not ended.any()
+        else:
+            assert not np.stack(info["final_obs"]).any()
+
+
+def test_rows_are_whole_networks():
+    for rows in (1, 29, 31, 45):
+        with pytest.raises(InvalidInput, match="num_envs.*multiple of 30"):
+            gymnasium.make_vec("aiecof/Offloading-v1", num_envs=rows)
+    assert gymnasium.make_vec("aiecof/Offloading-v1", num_envs=10, devices=5).unwrapped.simulator.scenario.devices == 5
+    assert isinstance(
+        gymnasium.make_vec("aiecof/Offloading-v1", num_envs=2, vectorization_mode="sync", devices=4),
+        gymnasium.vector.SyncVectorEnv,
+    )
+
+
+def test_the_older_id_is_the_view_of_one_decision():
+    old, new = (gymnasium.spec(f"aiecof/Offloading{name}").entry_point for name in ("-v0", "Decision-v1"))
+    assert old == new
+    with pytest.warns(DeprecationWarning, match="v1"):
+        gymnasium.make("aiecof/Offloading-v0", scenario=small())
+
+
+@pytest.mark.parametrize("identity, steps", [*zip(SINGLE, (150, 600, 150), strict=True)])
+def test_a_made_environment_knows_its_steps_and_ends_by_itself(identity, steps):
+    env = gymnasium.make(identity, scenario=small(slots=150))
+    assert env.spec.max_episode_steps == steps
+    env.reset(seed=0)
+    stay = np.zeros(env.action_space.shape, int)[()]
+    for step in range(1, steps + 1):
+        _, _, terminated, truncated, _ = env.step(stay)
+        assert (terminated, truncated) == (step == steps, False)
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_every_view_has_a_picture_in_ten_milliseconds(name):
+    env = VIEWS[name](load_scenario("balanced"), render_mode="rgb_array", **({"rows": 30} if name == "vector" else {}))
+    env.reset()
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        picture = env.render()
+        times.append(time.perf_counter() - start)
+    picture = picture[0] if name == "vector" else picture
+    assert picture.shape == (448, 512, 3) and picture.dtype == np.uint8 and min(times) < 0.01
+    assert name == "sb3" or VIEWS[name](small()).render() is None

@@ -62,7 +62,7 @@ def test_wheel_says_what_the_repository_says(installed, tmp_path, command):
 
 
 def test_wheel_registers_the_environment(installed, tmp_path):
-    code = "import aiecof, gymnasium; print(aiecof.__file__, gymnasium.make('aiecof/Offloading-v0').reset(seed=1)[1])"
+    code = "import aiecof, gymnasium; print(aiecof.__file__, gymnasium.make('aiecof/Offloading-v1').reset(seed=1)[1])"
     found = python(tmp_path, "-c", code, site=installed)
     assert found.stdout.startswith(str(installed)) and "has_task" in found.stdout and not found.stderr
 

@@ -113,8 +113,13 @@ def test_bad_input_is_refused(arguments, field):
 def test_bad_parameters_are_refused(value):
     with pytest.raises(InvalidInput, match="threshold_slots"):
         make_policy("threshold-random", FIVE, threshold_slots=value)
-    with pytest.raises(InvalidInput, match=r"random.threshold_slots.*none"):
-        make_policy("random", FIVE, threshold_slots=3)
+    with pytest.raises(InvalidInput, match=r"always-local.threshold_slots.*none"):
+        make_policy("always-local", FIVE, threshold_slots=3)
+    with pytest.raises(InvalidInput, match="levels"):
+        make_policy("random", FIVE, levels=value)
+    for name in ("places", "order"):
+        with pytest.raises(InvalidInput, match=name):
+            make_policy("round-robin", FIVE, **{name: value})
 
 
 def test_observations_of_another_scenario_or_batch_are_refused():
@@ -173,6 +178,31 @@ def test_round_robin_cycles_over_the_tasks_of_each_device():
     assert [row[2] for row in taken[::2]] == [2, 3, 0, 1]
     policy.reset(1)
     assert policy(observations, has_task)[0].tolist() == [0, 1, 2, 3, 0]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "slots"),
+    [
+        ({"places": "all_but_one"}, [[0, 1, 2, 0, 1], [0, 2, 0, 0, 2]]),
+        ({"places": "servers"}, [[1, 2, 3, 1, 2], [1, 3, 1, 1, 3]]),
+        ({"order": "first"}, [[0, 0, 0, 0, 0], [0, 1, 1, 0, 1]]),
+        ({"order": "slot"}, [[0, 1, 2, 3, 0], [1, 2, 3, 0, 1]]),
+        ({"order": "shared"}, [[0, 0, 1, 2, 2], [3, 3, 0, 1, 1]]),
+        ({"order": "shared", "places": "servers"}, [[1, 1, 2, 3, 3], [1, 1, 2, 3, 3]]),
+    ],
+)
+def test_round_robin_goes_around_other_places_in_other_orders(parameters, slots):
+    """By hand: three servers; devices 1, 2 and 4 have a task, so only theirs and their successors' circles move."""
+    policy = make_policy("round-robin", FIVE, **parameters)
+    observations, _ = observation(FIVE)
+    has_task = np.array([[False, True, True, False, True]])
+    assert [policy(observations, has_task)[0].tolist() for _ in slots] == slots
+
+
+def test_random_of_two_levels_stays_with_one_half():
+    places = actions("random", BALANCED, 600, {"levels": 2}).ravel()
+    expected = np.array([1 / 2] + [1 / 16] * 8) * places.size
+    assert np.sum((np.bincount(places, minlength=9) - expected) ** 2 / expected) < 26.1  # as above
 
 
 def test_round_robin_uses_every_place_equally_often():

@@ -100,14 +100,14 @@ def verify(
 
 
 def calibrate(jobs: Jobs = 1) -> None:
-    """Search the readings that explain the untrained rows of Table IV, and the reward that follows the objective."""
+    """Search the readings that explain the rows of Table IV, and the reward that follows the objective."""
     from aiecof.study import calibration
     from aiecof.study.reward_agreement import reward_agreement
     from aiecof.study.store import write_table
 
     with progress_bar("Candidates") as update:
         candidates = calibration.search(jobs, update)
-    tied = calibration.attainability(candidates, jobs)
+    tied = calibration.judge(calibration.equals(candidates, jobs), jobs)
     write_table("calibration.csv", calibration.best_of_families(candidates))
     write_table("calibration_tied.parquet", tied)
     write_table("identifiability.csv", calibration.identifiability(candidates, tied["tie"].iloc[0]))

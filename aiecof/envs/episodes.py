@@ -1,42 +1,76 @@
-"""What the environments share: the space of an observation, and the episodes that a seed plays."""
+"""What the environments share: a scenario from keywords, the episodes that a seed plays, and a reward of your own."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
-from gymnasium import spaces
 
 from aiecof.checks import InvalidInput, check_choice, check_integer
-from aiecof.system.observations import observation_width
-from aiecof.system.scenario import Scenario, load_scenario
+from aiecof.envs.spaces import check_trace
+from aiecof.system.scenario import READINGS, Scenario, Weights, load_scenario
 from aiecof.system.simulator import Simulator
-from aiecof.system.workload import SPLITS, Trace, draw_trace
+from aiecof.system.workload import SPLITS, draw_trace
+
+TERMS = ("delay", "energy", "drop", "load")
+"""The terms of a reward in the order of `Weights`, each the larger the better."""
+_ORDER, _SIGNS = np.array([1, 0, 2, 3]), np.array([1.0, 1.0, 1.0, -1.0])  # from sigma_E, sigma_D, sigma_F, sigma_L
+Reward = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], Any]
+"""A reward of your own: the terms delay, energy, drop and load, arrays of one shape -> the rewards, in that shape."""
 
 
-def observation_space(scenario: Scenario) -> spaces.Box:
-    """What one device sees, (F,) float32, in the columns of `observations.observation_fields`.
-
-    An entry is a quantity, never negative, over a scale that keeps it near [0, 1]. Nothing is clipped, and a trace made
-    by hand may hold larger tasks than the scenario draws: the upper bound is the largest float32.
-    """
-    return spaces.Box(0.0, np.finfo(np.float32).max, (observation_width(scenario),), np.float32)
-
-
-def check_action(name: str, action: Any, scenario: Scenario) -> int:
-    """Return an action as an int if it is one of the scenario's."""
-    # What SB3's `predict` returns for one observation is an array without axes.
-    return check_integer(name, np.asarray(action)[()], 0, scenario.servers)
+def scenario_of(scenario: str | Scenario, changes: Mapping[str, Any]) -> Scenario:
+    """The scenario that the keywords of an environment describe; an unknown one is a `TypeError`."""
+    known = {entry.name for entry in fields(Scenario)} | READINGS.keys()
+    for name in changes:
+        if name not in known:
+            near = "".join(f"; did you mean {close!r}?" for close in get_close_matches(name, known, 1))
+            raise TypeError(f"got an unexpected keyword argument {name!r}: no field or reading of a scenario{near}")
+    base = scenario if isinstance(scenario, Scenario) else load_scenario(str(scenario))
+    weights = changes.get("weights")
+    if isinstance(weights, Mapping):
+        for name in weights:
+            if name not in TERMS:
+                raise InvalidInput(f"weights.{name}", weights[name], "weights " + ", ".join(TERMS))
+        changes = {**changes, "weights": replace(base.weights, **weights)}
+    elif weights is not None and not isinstance(weights, Weights):
+        raise InvalidInput("weights", weights, "a mapping with weights " + ", ".join(TERMS))
+    return base.replace(**changes)
 
 
 class Episodes:
-    """A simulator, and the traces that it plays one after the other."""
+    """A simulator, and the traces that it plays one after the other.
 
-    def __init__(self, scenario: str | Scenario, overrides: dict[str, Any], split: str, replicas: int = 1):
-        base = scenario if isinstance(scenario, Scenario) else load_scenario(str(scenario))
-        self.scenario = base.replace(**overrides)
+    scenario, split, network_seed, reward, changes
+        As for `OffloadingEnv`.
+    replicas : int
+        B, the episodes played at once.
+    terms : bool
+        Whether the terms of the rewards are kept even without a reward of one's own.
+    """
+
+    def __init__(
+        self,
+        scenario: str | Scenario,
+        changes: Mapping[str, Any],
+        split: str,
+        replicas: int = 1,
+        *,
+        network_seed: int | None = None,
+        reward: Reward | None = None,
+        terms: bool = True,
+    ):
+        self.scenario = scenario_of(scenario, changes)
         self.split = check_choice("split", split, SPLITS)
         self.replicas = check_integer("replicas", replicas, 1)
-        self.simulator = Simulator(self.scenario)
+        self.network_seed = None if network_seed is None else check_integer("network_seed", network_seed, 0)
+        if reward is not None and not callable(reward):
+            raise InvalidInput("reward", reward, f"a function of the terms {', '.join(TERMS)}, or None")
+        self._reward = reward
+        self.simulator = Simulator(self.scenario, keep_terms=terms or reward is not None)
         self.seed: int | None = None
+        self.episode = 0
         self._next = 0
 
     def restart(self, seed: int | None, first: int = 0) -> None:
@@ -44,20 +78,53 @@ class Episodes:
         if seed is not None:
             self.seed, self._next = check_integer("seed", seed, 0), check_integer("first", first, 0)
 
-    def begin(self, options: dict[str, Any] | None) -> np.ndarray:
+    def begin(self, options: Mapping[str, Any] | None, known: tuple[str, ...] = ("trace",)) -> np.ndarray:
         """Start B episodes and return the first observations, (B, M, F)."""
-        trace = (options or {}).get("trace")
-        if trace is None:
-            if self.seed is None:
-                self.restart(int(np.random.SeedSequence().generate_state(1)[0]))
-            trace = draw_trace(self.scenario, self.replicas, self.seed, first=self._next, split=self.split)
-            self._next += self.replicas
-        elif not isinstance(trace, Trace) or trace.check(self.scenario).episodes != self.replicas:
-            found = getattr(trace, "episodes", trace)
-            raise InvalidInput("options.trace", found, f"a Trace of {self.replicas} episode(s)")
-        return self.simulator.reset(trace)
+        if options is not None and not isinstance(options, Mapping):
+            raise InvalidInput("options", options, "a mapping with options " + ", ".join(known))
+        options = options or {}
+        for name in options:
+            if name not in known:
+                raise InvalidInput(f"options.{name}", options[name], "options " + ", ".join(known))
+        trace = options.get("trace")
+        if trace is not None:
+            return self.simulator.reset(check_trace(trace, self.scenario, self.replicas))
+        if self.seed is None:
+            self.restart(int(np.random.SeedSequence().generate_state(1)[0]))
+        self.episode, self._next = self._next, self._next + self.replicas
+        where = {"first": self.episode, "split": self.split, "network_seed": self.network_seed}
+        return self.simulator.reset(draw_trace(self.scenario, self.replicas, self.seed, **where))
+
+    def decide(self, actions: np.ndarray) -> np.ndarray:
+        """`Simulator.decide` with the reward that was asked for."""
+        simulator = self.simulator
+        if self._reward is None or simulator.done:
+            return simulator.decide(actions)
+        first, had = simulator.next_device, simulator.has_task
+        shape = simulator.decide(actions).shape
+        deciding = slice(first, first + shape[1])
+        found = np.asarray(self._reward(*np.moveaxis(self.terms()[:, deciding], -1, 0)), float)
+        if found.shape != shape or not np.isfinite(found).all():
+            what = "NaN or infinity" if found.shape == shape else found.shape
+            raise InvalidInput("reward", what, f"finite numbers in the shape of the terms, {shape}")
+        return np.where(had[:, deciding], found, 0.0)
+
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
+        """`Simulator.step` with the reward that was asked for."""
+        if self._reward is None:
+            return self.simulator.step(actions)
+        rewards = self.decide(actions)
+        return self.simulator.observe(), rewards, self.simulator.done
+
+    def terms(self) -> np.ndarray:
+        """(B, M, 4) float: `TERMS` of the latest rewards (Eq. 29), the load counting against them; 0 without a task."""
+        return self.simulator.terms[..., _ORDER] * _SIGNS
 
     def metrics(self) -> list[dict[str, float]]:
         """`Simulator.metrics` of each replica on its own."""
         metrics = self.simulator.metrics()
         return [{name: float(values[b]) for name, values in metrics.items()} for b in range(self.replicas)]
+
+    def flat_metrics(self) -> dict[str, np.ndarray]:
+        """`Simulator.metrics` under the names that they have in an info, (B,) each."""
+        return {f"episode_{name}": values for name, values in self.simulator.metrics().items()}

@@ -1,19 +1,91 @@
-"""One device's decision a step, as a Gymnasium environment."""
+"""One decision a step, as a Gymnasium environment: for following Algorithm 1, and what all Gymnasium views share."""
 
 from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
 
 from aiecof.checks import check_choice
-from aiecof.envs.episodes import Episodes, check_action, observation_space
+from aiecof.envs.episodes import TERMS, Episodes, Reward
 from aiecof.envs.rendering import draw_queues
+from aiecof.envs.spaces import action_masks, check_action, observation_space
 from aiecof.system.scenario import Scenario
 
+TERM_NAMES = tuple(f"term_{name}" for name in TERMS)
+"""Names of a reward's terms in an info."""
 
-class OffloadingEnv(gymnasium.Env):
-    """One device's decision a step: the inner loop of Algorithm 1, `gymnasium.make("aiecof/Offloading-v0")`.
+
+class View(gymnasium.Env):
+    """What the Gymnasium views share: scenario and episodes, pictures, and a spec that knows the number of steps."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 30}
+    _options: tuple[str, ...] = ("trace",)
+    _spec: EnvSpec | None = None
+
+    def __init__(self, render_mode: str | None, scenario: str | Scenario, changes: dict[str, Any], *args, **kwargs):
+        if render_mode is not None:
+            check_choice("render_mode", render_mode, tuple(self.metadata["render_modes"]))
+        self.render_mode = render_mode
+        self._episodes = Episodes(scenario, changes, *args, **kwargs)
+        self.scenario = self._episodes.scenario
+        self.simulator = self._episodes.simulator
+
+    @property
+    def steps(self) -> int:
+        """Steps of an episode."""
+        return self.scenario.slots
+
+    @property
+    def spec(self) -> EnvSpec | None:
+        """What the environment was made from; its `max_episode_steps` are `steps`.
+
+        They are told here, not at the registration: there they would add a wrapper that cuts longer scenarios off and
+        calls every last step truncated.
+        """
+        return self._spec
+
+    @spec.setter
+    def spec(self, spec: EnvSpec | None) -> None:
+        if spec is not None:
+            spec.max_episode_steps = self.steps
+        self._spec = spec
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> Any:
+        """Begin the next episode, or episode 0 of `seed`, or the trace in `options["trace"]`."""
+        self._episodes.restart(seed)
+        super().reset(seed=seed)
+        self._observations = self._episodes.begin(options, self._options)[0]
+
+    def _has_task(self) -> np.ndarray:
+        """(M,) bool, nobody at the end."""
+        simulator = self.simulator
+        return np.zeros(self.scenario.devices, bool) if simulator.done else simulator.has_task[0]
+
+    def _info(self, terms: np.ndarray, **more: Any) -> dict[str, Any]:
+        """Slot and terms of the latest reward, and at the end the metrics."""
+        info = {"slot": self.simulator.slot, **more, **dict(zip(TERM_NAMES, terms.tolist(), strict=True))}
+        if self.simulator.done:
+            info |= {name: float(values[0]) for name, values in self._episodes.flat_metrics().items()}
+        return info
+
+    def render(self) -> np.ndarray | None:
+        """The queues as they are now, (H, W, 3) uint8, or None without a render mode."""
+        return draw_queues(self.simulator, self._marked()) if self.render_mode else None
+
+    def _marked(self) -> int | None:
+        """Device that a picture marks."""
+        return None
+
+
+class OffloadingEnv(View):
+    """One device's decision a step: the inner loop of Algorithm 1, `gymnasium.make("aiecof/OffloadingDecision-v1")`.
+
+    For following the algorithm, not for learning: consecutive steps belong to different devices, so what a library
+    takes for the next state is what another device sees. SB3's PPO stays at always-local here (70.9 of 70.4 on
+    `balanced`) with what reaches 88 when a step is a slot: train on `aiecof/Offloading-v1` (`DeviceEnv`) or on the rows
+    of `gymnasium.make_vec` (`OffloadingVectorEnv`). `aiecof/Offloading-v0` is the older name of this view.
 
     Parameters
     ----------
@@ -23,8 +95,15 @@ class OffloadingEnv(gymnasium.Env):
         Family of traces: "train", "evaluation" or "reference".
     render_mode : str or None
         "rgb_array" or None.
-    **overrides
-        Fields and readings of the scenario to change: `devices=10`, `load_sign="plus"`.
+    network_seed : int or None
+        Seed of clocks and channels, apart from that of the episodes: environments and evaluations with the same one
+        share a network. None: the seed of the episodes.
+    reward : callable or None
+        A reward of your own: (delay, energy, drop, load) -> rewards. The terms of Eq. (29) come as arrays of one shape,
+        each the larger the better, and the result has that shape; a device without a task gets 0. None: Eq. (30).
+    **changes
+        Fields and readings of the scenario to change: `devices=10`, `load_sign="plus"`, `weights={"drop": 1.0}`. A word
+        that is neither is a `TypeError`.
 
     Notes
     -----
@@ -32,7 +111,7 @@ class OffloadingEnv(gymnasium.Env):
     start of the slot (Section IV-A). An episode has T x M steps. A device without a task is asked as well: its action
     changes nothing, and its reward is 0.
 
-    Observation, Box (F,) float32; F = 5 + 2N, or 6 + 3N with `observation="extended"`:
+    Observation, Box (F,) float32; F = 5 + 2N, or 6 + 3N with `observation="extended"`, or 6 + 2N with `"printed_mean"`:
 
     ==================  =======  =======================================================  =====================
     columns             entries  meaning                                                  divided by
@@ -46,7 +125,11 @@ class OffloadingEnv(gymnasium.Env):
     backlog_slots       N        waits on the servers [slots]                             tau_max
     device_frequency    1        clock of the device [Hz] (extended)                      highest of its range
     channel_wait_slots  N        waits on the channels of the device [slots] (extended)   tau_max
+    mean_energy         1        of the device's tasks so far [J] (printed_mean)          heaviest task's
     ==================  =======  =======================================================  =====================
+
+    The bounds of the space hold (`spaces.observation_space`): a trace in the options of a reset that could leave them
+    is refused.
 
     ======================  ======================
     action, Discrete(N+1)   the task runs (Eq. 1)
@@ -58,54 +141,59 @@ class OffloadingEnv(gymnasium.Env):
     The reward is that of the decision (Eq. 31). With the last device's decision in slot T the episode is *terminated*,
     not truncated: the horizon is part of the problem, not a limit of ours. Algorithm 1 runs until done, the objective
     (Eq. 26) ends with slot T, every decision has settled the fate of its task, and no state follows whose value a
-    learner should add. `info` tells whose observation it comes with: `device`, `slot`, `has_task`; at the end it adds
-    `episode_metrics`, the entries of `Simulator.metrics`.
+    learner should add. `info` tells whose observation it comes with: `device`, `slot`, `has_task`, `action_mask`
+    (without a task only action 0), then `term_delay`, `term_energy`, `term_drop` and `term_load` of the reward; at the
+    end it adds `episode_delay` and the other entries of `Simulator.metrics`, once more together as `episode_metrics`.
     """
-
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 30}
 
     def __init__(
         self,
         scenario: str | Scenario = "balanced",
         split: str = "train",
         render_mode: str | None = None,
-        **overrides: Any,
+        *,
+        network_seed: int | None = None,
+        reward: Reward | None = None,
+        **changes: Any,
     ):
-        if render_mode is not None:
-            check_choice("render_mode", render_mode, tuple(self.metadata["render_modes"]))
-        self.render_mode = render_mode
-        self._episodes = Episodes(scenario, overrides, split)
-        self.scenario = self._episodes.scenario
-        self.simulator = self._episodes.simulator
+        super().__init__(render_mode, scenario, changes, split, network_seed=network_seed, reward=reward)
         self.observation_space = observation_space(self.scenario)
         self.action_space = spaces.Discrete(self.scenario.actions)
         self._device = 0
 
+    @property
+    def steps(self) -> int:
+        """Steps of an episode: each device in each slot."""
+        return self.scenario.slots * self.scenario.devices
+
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict[str, Any]]:
         """Begin the next episode, or episode 0 of `seed`, or the trace in `options["trace"]`."""
-        self._episodes.restart(seed)
-        super().reset(seed=seed)
-        self._observations = self._episodes.begin(options)[0]
+        super().reset(seed=seed, options=options)
         self._device = 0
-        return self._observations[0].copy(), self._info()
+        return self._observations[0].copy(), self._described(np.zeros(len(TERMS)))
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Decision of the current device."""
         action = check_action("action", action, self.scenario)
-        reward = self.simulator.decide(np.array([[action]]))[0, 0]
-        self._device = (self._device + 1) % self.scenario.devices
+        reward = self._episodes.decide(np.array([[action]]))[0, 0]
+        terms = self._episodes.terms()[0, self._device]
+        self._device = self.simulator.next_device
         if self._device == 0:
             self._observations = self.simulator.observe()[0]
-        return self._observations[self._device].copy(), float(reward), self.simulator.done, False, self._info()
+        info = self._described(terms)
+        return self._observations[self._device].copy(), float(reward), self.simulator.done, False, info
 
-    def _info(self) -> dict[str, Any]:
-        simulator, device = self.simulator, self._device
-        has_task = not simulator.done and bool(simulator.has_task[0, device])
-        info = {"device": device, "slot": simulator.slot, "has_task": has_task}
-        if simulator.done:
+    def action_masks(self) -> np.ndarray:
+        """(N+1,) bool: what the current device may decide; sb3-contrib's MaskablePPO asks for it."""
+        return action_masks(self.scenario, self._has_task()[self._device]).astype(bool)
+
+    def _described(self, terms: np.ndarray) -> dict[str, Any]:
+        has_task = self._has_task()[self._device]
+        mask = action_masks(self.scenario, has_task)
+        info = self._info(terms, device=self._device, has_task=bool(has_task), action_mask=mask)
+        if self.simulator.done:
             info["episode_metrics"] = self._episodes.metrics()[0]
         return info
 
-    def render(self) -> np.ndarray | None:
-        """The queues as they are now, (H, W, 3) uint8, or None without a render mode."""
-        return draw_queues(self.simulator, self._device) if self.render_mode else None
+    def _marked(self) -> int | None:
+        return None if self.simulator.done else self._device

@@ -1,38 +1,71 @@
-"""All devices at once, one slot a step, as a PettingZoo parallel environment."""
+"""All devices at once, one slot a step, as a PettingZoo parallel environment; and one after the other (AEC)."""
 
 from typing import Any
 
 import numpy as np
 import pettingzoo
 from gymnasium import spaces
+from pettingzoo.utils import parallel_to_aec
 
-from aiecof.checks import InvalidInput
-from aiecof.envs.episodes import Episodes, check_action, observation_space
+from aiecof.checks import InvalidInput, check_choice
+from aiecof.envs.episodes import Episodes, Reward
+from aiecof.envs.gymnasium_env import TERM_NAMES
+from aiecof.envs.rendering import draw_queues
+from aiecof.envs.spaces import action_masks, check_action, observation_space
 from aiecof.system.scenario import Scenario
 
 
 class ParallelOffloadingEnv(pettingzoo.ParallelEnv):
     """All devices decide at once, one slot a step: a PettingZoo parallel environment.
 
-    Its parameters are those of `OffloadingEnv`.
+    Parameters
+    ----------
+    scenario, split, render_mode, network_seed, reward, **changes
+        As for `OffloadingEnv`. A reward of your own is given arrays of shape (1, M).
+    max_cycles : int or None
+        Slots of an episode, under the name that PettingZoo has for them; None: those of the scenario.
 
-    Agents `device_0` .. `device_{M-1}`, all of them from the first slot to the last; after slot T all terminate. The
-    decisions of a slot take effect in the order of the index, and observation, action and reward of an agent are those
-    of `OffloadingEnv`. The info of an agent tells whether it has a task in the slot that it sees (`has_task`), and at
-    the end the network's `episode_metrics`.
+    Notes
+    -----
+    Agents `agent_0` .. `agent_{M-1}` are the devices, all of them from the first slot to the last; after slot T all
+    terminate. The decisions of a slot take effect in the order of the index, and observation, action and reward of an
+    agent are those of `OffloadingEnv`. Its info has `has_task`, `action_mask` (N+1,) of the slot that it sees, and
+    `term_delay`, `term_energy`, `term_drop` and `term_load` of its reward; at the end `episode_delay` and the other
+    entries of `Simulator.metrics` are added, which are those of the network. `state()` is what all devices see, one
+    after the other, (M F,) float32, for critics that see the whole.
     """
 
-    metadata = {"name": "aiecof_offloading_v0", "render_modes": [], "is_parallelizable": True}
-    render_mode = None
+    metadata = {
+        "name": "aiecof_offloading_v1",
+        "render_modes": ["rgb_array"],
+        "render_fps": 30,
+        "is_parallelizable": True,
+    }
 
-    def __init__(self, scenario: str | Scenario = "balanced", split: str = "train", **overrides: Any):
-        self._episodes = Episodes(scenario, overrides, split)
+    def __init__(
+        self,
+        scenario: str | Scenario = "balanced",
+        split: str = "train",
+        render_mode: str | None = None,
+        *,
+        max_cycles: int | None = None,
+        network_seed: int | None = None,
+        reward: Reward | None = None,
+        **changes: Any,
+    ):
+        if render_mode is not None:
+            check_choice("render_mode", render_mode, ("rgb_array",))
+        self.render_mode = render_mode
+        changes |= {} if max_cycles is None else {"slots": max_cycles}
+        self._episodes = Episodes(scenario, changes, split, network_seed=network_seed, reward=reward)
         self.scenario = self._episodes.scenario
         self.simulator = self._episodes.simulator
-        self.possible_agents = [f"device_{m}" for m in range(self.scenario.devices)]
+        self.possible_agents = [f"agent_{m}" for m in range(self.scenario.devices)]
         self.agents: list[str] = []
         self.observation_spaces = {agent: observation_space(self.scenario) for agent in self.possible_agents}
         self.action_spaces = {agent: spaces.Discrete(self.scenario.actions) for agent in self.possible_agents}
+        high = np.tile(observation_space(self.scenario).high, self.scenario.devices)
+        self.state_space = spaces.Box(np.zeros_like(high), high, dtype=np.float32)
 
     def observation_space(self, agent: str) -> spaces.Box:
         """Space of what an agent sees."""
@@ -45,27 +78,60 @@ class ParallelOffloadingEnv(pettingzoo.ParallelEnv):
     def reset(self, seed: int | None = None, options: dict | None = None) -> tuple[dict[str, Any], dict[str, dict]]:
         """Begin the next episode, or episode 0 of `seed`, or the trace in `options["trace"]`."""
         self._episodes.restart(seed)
-        observations = self._episodes.begin(options)[0]
+        # PettingZoo's own test gives every environment an option called `options`.
+        self._observations = self._episodes.begin(options, ("trace", "options"))[0]
         self.agents = list(self.possible_agents)
-        return dict(zip(self.agents, observations, strict=True)), self._infos()
+        return self._by_agent(self._observations), self._infos()
 
     def step(self, actions: dict[str, int]) -> tuple[dict[str, Any], ...]:
         """One slot: a decision from every agent."""
         simulator, agents = self.simulator, self.possible_agents
-        if set(actions) != set(agents):
-            wrong = sorted(set(actions) ^ set(agents))
-            raise InvalidInput("actions", wrong, f"one action for each of device_0 .. {agents[-1]}")
-        chosen = [check_action(f"actions.{m}", actions[m], self.scenario) for m in agents]
-        observations, rewards, done = simulator.step(np.array([chosen]))
-        by_agent = (observations[0], rewards[0].tolist(), [done] * len(agents), [False] * len(agents))
+        observations, rewards, done = self._episodes.step(self._chosen(actions))
+        self._observations = observations[0]
         infos = self._infos()
         if done:
             self.agents = []
-        return *(dict(zip(agents, values, strict=True)) for values in by_agent), infos
+        ended, cut_off = dict.fromkeys(agents, simulator.done), dict.fromkeys(agents, False)
+        return self._by_agent(self._observations), self._by_agent(rewards[0].tolist()), ended, cut_off, infos
+
+    def state(self) -> np.ndarray:
+        """What all devices see, one after the other, (M F,) float32."""
+        return self._observations.reshape(-1).copy()
+
+    def render(self) -> np.ndarray | None:
+        """The queues as they are now, (H, W, 3) uint8, or None without a render mode."""
+        return draw_queues(self.simulator) if self.render_mode else None
+
+    def _chosen(self, actions: dict[str, int]) -> np.ndarray:
+        """The actions, (1, M) int: those of plain numbers at once, whatever else there is one by one."""
+        agents = self.possible_agents
+        if actions.keys() != self.action_spaces.keys():
+            wrong = sorted(set(actions) ^ set(agents))
+            raise InvalidInput("actions", wrong, f"one action for each of agent_0 .. {agents[-1]}")
+        chosen = [actions[agent] for agent in agents]
+        if not {*map(type, chosen)} <= {int, np.int64} or not 0 <= min(chosen) <= max(chosen) <= self.scenario.servers:
+            chosen = [check_action(f"actions.{m}", actions[m], self.scenario) for m in agents]
+        return np.array([chosen])
+
+    def _by_agent(self, values: Any) -> dict[str, Any]:
+        return dict(zip(self.possible_agents, values, strict=True))
 
     def _infos(self) -> dict[str, dict[str, Any]]:
-        if self.simulator.done:
-            [metrics] = self._episodes.metrics()
-            return {agent: {"has_task": False, "episode_metrics": metrics} for agent in self.agents}
-        has_task = self.simulator.has_task[0].tolist()
-        return {agent: {"has_task": has} for agent, has in zip(self.agents, has_task, strict=True)}
+        simulator, more = self.simulator, {}
+        has_task = np.zeros(self.scenario.devices, bool) if simulator.done else simulator.has_task[0]
+        if simulator.done:
+            more = {name: float(values[0]) for name, values in self._episodes.flat_metrics().items()}
+        masks = action_masks(self.scenario, has_task)
+        rows = zip(has_task.tolist(), masks, *self._episodes.terms()[0].T.tolist(), strict=True)
+        names = ("has_task", "action_mask", *TERM_NAMES)
+        return {agent: dict(zip(names, row, strict=True)) | more for agent, row in zip(self.agents, rows, strict=True)}
+
+
+def parallel_env(**keywords: Any) -> ParallelOffloadingEnv:
+    """`ParallelOffloadingEnv`, by the name that PettingZoo's tools look for."""
+    return ParallelOffloadingEnv(**keywords)
+
+
+def env(**keywords: Any) -> pettingzoo.AECEnv:
+    """The same environment with the agents asked one after the other; a slot is played when all have answered."""
+    return parallel_to_aec(ParallelOffloadingEnv(**keywords))

@@ -7,8 +7,10 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv
 
-from aiecof.checks import InvalidInput
-from aiecof.envs.episodes import Episodes, observation_space
+from aiecof.checks import InvalidInput, check_choice
+from aiecof.envs.episodes import Episodes, Reward
+from aiecof.envs.rendering import draw_queues
+from aiecof.envs.spaces import action_masks, observation_space
 from aiecof.system.scenario import Scenario
 
 
@@ -17,8 +19,8 @@ class OffloadingVecEnv(VecEnv):
 
     Parameters
     ----------
-    scenario, split, **overrides
-        As for `OffloadingEnv`.
+    scenario, split, render_mode, network_seed, reward, **changes
+        As for `OffloadingEnv`. A reward of your own is given arrays of shape (B, M).
     replicas : int
         B, simulated together; row b M + m is device m of replica b.
     seed, first : int
@@ -36,16 +38,17 @@ class OffloadingVecEnv(VecEnv):
     observation  (B M, F) float32  table in `OffloadingEnv`
     action       (B M,) int        0 the device itself, n = 1 .. N server n (Eq. 1)
     reward       (B M,) float      of the decision (Eq. 31); 0 without a task
-    infos        B M dictionaries  one and the same empty one, until the last slot of an episode adds `episode`
-                                   (`r` the row's sum of rewards, `l` slots, `t` seconds since the start) and
-                                   `episode_metrics` (`Simulator.metrics` of the row's replica)
+    infos        B M dictionaries  empty, until the last slot of an episode adds `episode` (`r` the row's sum of
+                                   rewards, `l` slots, `t` seconds since the start) and `episode_metrics`
+                                   (`Simulator.metrics` of the row's replica)
     ===========  ================  ===========================================================================
+
+    What else there is to know is kept as arrays, since filling thousands of dictionaries takes longer than a step:
+    `has_task` (B M,), `terms` (B M, 4) and `env_method("action_masks")`, by which MaskablePPO finds its masks.
 
     A `seed` given here holds: an SB3 agent with a seed of its own calls `seed()`, and would move the training to other
     clocks (`network="run"`). `set_options({"trace": trace})` lets the next reset play that trace.
     """
-
-    render_mode = None
 
     def __init__(
         self,
@@ -54,22 +57,39 @@ class OffloadingVecEnv(VecEnv):
         seed: int | None = None,
         first: int = 0,
         split: str = "train",
-        **overrides: Any,
+        render_mode: str | None = None,
+        *,
+        network_seed: int | None = None,
+        reward: Reward | None = None,
+        **changes: Any,
     ):
-        self._episodes = Episodes(scenario, overrides, split, replicas)
+        if render_mode is not None:
+            check_choice("render_mode", render_mode, ("rgb_array",))
+        self.render_mode = render_mode
+        keywords = {"network_seed": network_seed, "reward": reward}
+        self._episodes = Episodes(scenario, changes, split, replicas, **keywords)
         self._episodes.restart(seed, first)
         self._seed_holds = seed is not None
         self.scenario = self._episodes.scenario
         self.simulator = self._episodes.simulator
         rows = replicas * self.scenario.devices
         super().__init__(rows, observation_space(self.scenario), spaces.Discrete(self.scenario.actions))
-        self._no_infos: list[dict[str, Any]] = [{}] * rows
+        self._going_on = np.zeros(rows, bool)
         self._start = time.perf_counter()
 
     @property
     def has_task(self) -> np.ndarray:
         """(B M,) bool: who has a task in the slot that the latest observations show."""
         return self.simulator.has_task.reshape(-1)
+
+    @property
+    def terms(self) -> np.ndarray:
+        """(B M, 4) float: delay, energy, drop and load in the latest rewards, each the larger the better."""
+        return self._episodes.terms().reshape(self.num_envs, -1)
+
+    def action_masks(self) -> np.ndarray:
+        """(B M, N+1) bool: what each row may decide; without a task only action 0."""
+        return action_masks(self.scenario, self.has_task).astype(bool)
 
     def seed(self, seed: int | None = None) -> list[int | None]:
         """Go back to episode 0 of a seed, unless the environment was made with one; returns the seed in force."""
@@ -79,7 +99,9 @@ class OffloadingVecEnv(VecEnv):
 
     def reset(self) -> np.ndarray:
         """Begin the next B episodes, or the trace among the options."""
-        options = self._options[0]
+        options = self._options[0] if isinstance(self._options, list) and self._options else self._options
+        if isinstance(self._options, list) and any(one is not options for one in self._options if one):
+            raise InvalidInput("options", self._options, "one mapping for all rows")
         self._reset_options()
         observations = self._episodes.begin(options)
         self._returns = np.zeros(self.num_envs)
@@ -94,14 +116,13 @@ class OffloadingVecEnv(VecEnv):
 
     def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
         """Play the slot."""
-        observations, rewards, done = self.simulator.step(self._actions)
+        observations, rewards, done = self._episodes.step(self._actions)
         observations, rewards = observations.reshape(self.num_envs, -1), rewards.reshape(-1)
         self._returns += rewards
-        infos = self._no_infos
-        if done:
-            infos = self._last_infos(observations)
-            observations = self.reset()
-        return observations, rewards, np.full(self.num_envs, done), infos
+        if not done:
+            return observations, rewards, self._going_on.copy(), [{} for _ in range(self.num_envs)]
+        infos = self._last_infos(observations)
+        return self.reset(), rewards, np.ones(self.num_envs, bool), infos
 
     def _last_infos(self, observations: np.ndarray) -> list[dict[str, Any]]:
         metrics, devices = self._episodes.metrics(), self.scenario.devices
@@ -127,8 +148,14 @@ class OffloadingVecEnv(VecEnv):
         """Refused: the rows share one simulator."""
         raise InvalidInput("attr_name", attr_name, "nothing to set: the rows share one simulator")
 
+    def get_images(self) -> list[np.ndarray | None]:
+        """A picture of each network."""
+        return [draw_queues(self.simulator, replica=replica) for replica in range(self._episodes.replicas)]
+
     def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> list[Any]:
-        """Refused: a row is not an environment of its own."""
+        """The masks of rows; the rest is refused, since a row is not an environment of its own."""
+        if method_name == "action_masks" and not args and not kwargs:
+            return list(self.action_masks()[list(self._get_indices(indices))])
         raise InvalidInput("method_name", method_name, "nothing to call: the rows share one simulator")
 
     def env_is_wrapped(self, wrapper_class: type, indices: Any = None) -> list[bool]:

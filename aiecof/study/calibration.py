@@ -1,23 +1,18 @@
 """Which readings explain the two rows of Table IV that need no training, and which of them stand for the rest.
 
-The question is settled without any training, by rules that stand here before the search:
+The question is settled without any training, by rules that stood here before the search:
 
-- A *candidate* is a system (workload, constants, readings that move tasks), what is measured there, and what the two
-  rules do (R34). Its *error* is the worst of eight relative deviations: delay, energy, drop rate and load, of Random
-  and of Round-Robin, from the printed rows, each a mean over episodes with a network of their own (no clocks are
-  printed).
-- Its *departures* are the readings in which it differs from `balanced`, R34's included, after every reading has been
-  put back, one after another, whose return changes none of the eight numbers (`plain`). Constants are no departures:
-  the paper prints no value that they could depart from.
+- A *candidate* is a system (workload, constants, readings that move tasks), what is measured, and what the two rules do
+  (R34). Its *error* is the worst of eight relative deviations: delay, energy, drop rate and load, of Random and of
+  Round-Robin, from the printed rows, each a mean over episodes with a network of their own (no clocks are printed).
+- Its *departures* are the readings, R34's included, in which it differs from `balanced` after each has been put back
+  whose return changes none of the eight numbers (`put_back`). Constants, for which nothing is printed, are none.
 - Candidates whose error is larger than the smallest by no more than the numbers differ between networks explain the
-  two rows equally well: they are *tied*. Nothing else is asked of them, above all not whether a rule reaches TOPPO's
-  row; that is reported.
-- The seven learned rows are evidence beside: each is compared with a coin that keeps a task with one probability, the
-  same for all devices and free for every row, and otherwise takes any server. A row's error is the worst of its four
-  relative deviations, at the probability that makes it smallest. So no method is favoured.
-- Two tied candidates stand for all. `NEAREST` has the fewest departures, and of those the smallest error. `CLOSEST` has
-  the smallest worst error over all nine rows. If they are one, the next by the same rule is `CLOSEST` whose readings
-  that move tasks differ.
+  rows equally well: they are *tied*. Whether a rule reaches TOPPO's row is reported and not asked.
+- The seven learned rows are evidence beside. Each is compared with a coin that keeps a task with a probability, free
+  for each row, and else takes any server; its error is the worst of four deviations, at the best probability.
+- `PLAIN` is the tied candidate with the fewest departures and then the smallest error, `NINE_ROWS` the one with the
+  smallest worst error over all nine rows; if that is `PLAIN`, the next whose readings that move tasks are others.
 """
 
 from __future__ import annotations
@@ -39,20 +34,12 @@ from aiecof.system.scenario import READINGS, Readings, Scenario, TaskKind, load_
 from aiecof.system.simulator import Simulator
 from aiecof.system.workload import Trace, draw_trace
 
-EXPLAINED, KEPT = 0.25, 0.16
-"""Largest error of Random's row alone that gets a candidate into the second pass; and of both rows that is kept."""
-COARSE, FINE, JUDGED = 3, 40, 10
+PLAIN, NINE_ROWS = "plain", "nine-rows"
+EXPLAINED, NEAR, KEPT = 0.25, 0.2, 0.16
+"""Largest error: of Random's row alone that gets a system into the second pass, and there of both rows that gets it
+workloads around its own; in a few episodes that gets a candidate more of them; in those that is kept."""
+COARSE, FINE, JUDGED = 3, 20, 10
 """Episodes a candidate: in the first pass, in the second, and for coins and rules on the tied ones."""
-Rule = tuple[str, dict[str, Any]]
-ATTEMPTS: tuple[Rule, ...] = (
-    ("always-local", {}),
-    ("greedy", {}),
-    ("frugal", {}),
-    *(("mixture-power-of-two", {"local_probability": share}) for share in (0.75, 0.8, 0.85, 0.9)),
-)
-"""Rules that try for TOPPO's row, whose load of .79 stands for about four local tasks in five."""
-SHARES = np.linspace(0.5, 1.0, 26)
-COINS: tuple[Rule, ...] = tuple(("mixture-random", {"local_probability": float(share)}) for share in SHARES)
 
 FAMILIES: dict[str, tuple[str, tuple[float, ...]]] = {
     "a: cycles a task, as printed": ("per_task", (1.0,)),
@@ -63,44 +50,39 @@ FAMILIES: dict[str, tuple[str, tuple[float, ...]]] = {
 }
 """Family of a workload -> how Table III's range is read, and factors on it (1e-6 turns the printed mega away)."""
 FACTORS = (0.9, 0.95, 1.0, 1.05, 1.1)
-"""Around the factor of a family that is scaled, in the second pass."""
+"""On the factor of a family that is scaled, in the second pass."""
 
 CONSTANTS: dict[str, tuple[Any, ...]] = {
     "tau_max_slots": (5, 6, 7, 8, 10, 14, 20),
     "largest_size": (8e6, 10e6),
 }
-DYNAMICS = ("device_rounding", "server_rounding", "transmission_rounding", "channel_queue", "edge_wait_from")
-DYNAMICS += ("drop_rule", "in_flight", "dropped_energy")
 BOOKED = ("edge_wait_from", "in_flight", "dropped_energy")
-"""Of these, the ones that move no task, as long as the end of an episode is no deadline."""
-MEASURES = ("delay_mean", "energy_mean", "load", "load_mean")
-LITERAL = ("literal", "literal_seconds")
-CHOICES = {"levels": (1, 2), "places": CIRCLES, "order": ORDERS}
-"""Random's levels (`rules.Random`) and Round-Robin's circle (`rules.RoundRobin`); `balanced` takes the first."""
+"""Readings of the dynamics that move no task, as long as the end of an episode is no deadline."""
+DYNAMICS = ("device_rounding", "server_rounding", "transmission_rounding", "channel_queue", "drop_rule", *BOOKED)
 SYSTEM = ("family", "workload_scale", *CONSTANTS, *DYNAMICS)
+MEASURES = ("delay_mean", "energy_mean", "load", "load_mean")
+WAYS = list(itertools.product(*(READINGS[name] for name in MEASURES)))
+LITERAL = ("literal", "literal_seconds")
+CHOICES: dict[str, tuple[Any, ...]] = {"levels": (1, 2), "places": CIRCLES, "order": ORDERS}
+"""What Random and Round-Robin may be (`agents.rules`); as `balanced` has them first."""
 SEARCHED = ("family", *CONSTANTS, *DYNAMICS, *MEASURES, *CHOICES)
-NEAREST, CLOSEST = "nearest", "closest"
-BALANCED: dict[str, Any] = {
-    **{name: getattr(load_scenario("balanced").readings, name) for name in (*DYNAMICS, *MEASURES)},
-    **{name: values[0] for name, values in CHOICES.items()},
-}
+BALANCED = {name: getattr(load_scenario("balanced").readings, name) for name in (*DYNAMICS, *MEASURES)}
+BALANCED |= {name: values[0] for name, values in CHOICES.items()}
 
-# What `_table` measures of a run: the two means in each reading, the drop rate, and the load in each.
-_MEANS = READINGS["delay_mean"]
-_LOADS = tuple(itertools.product(READINGS["load"], READINGS["load_mean"]))
-WAYS = [(delay, energy, *load) for delay in _MEANS for energy in _MEANS for load in _LOADS]
-"""Every way to measure: values of `MEASURES`."""
-_DROP = 2 * len(_MEANS)
-_COLUMNS = np.array(
-    [
-        (_MEANS.index(d), len(_MEANS) + _MEANS.index(e), _DROP, _DROP + 1 + _LOADS.index((*load,)))
-        for d, e, *load in WAYS
-    ]
-)
-_RANDOM: tuple[Rule, ...] = tuple(("random", {"levels": levels}) for levels in CHOICES["levels"])
-_CIRCLES = tuple(itertools.product(CHOICES["places"], CHOICES["order"]))
-_ROUND_ROBIN: tuple[Rule, ...] = tuple(("round-robin", {"places": p, "order": o}) for p, o in _CIRCLES)
-_UNTRAINED = _RANDOM + _ROUND_ROBIN
+
+def _rules(name: str, **parameters: tuple[Any, ...]) -> list[tuple[str, dict[str, Any]]]:
+    """A rule with every combination of some parameters."""
+    return [(name, dict(zip(parameters, values, strict=True))) for values in itertools.product(*parameters.values())]
+
+
+SHARES = tuple(round(0.5 + 0.02 * step, 2) for step in range(26))
+_RANDOM = _rules("random", levels=CHOICES["levels"])
+_CIRCLES = _rules("round-robin", places=CIRCLES, order=ORDERS)
+_BLIND = {"random": _RANDOM, "untrained": _RANDOM + _CIRCLES}
+_BLIND["coins"] = _rules("mixture-random", local_probability=SHARES)
+ATTEMPTS = [("always-local", {}), ("greedy", {}), ("frugal", {})]
+ATTEMPTS += _rules("mixture-power-of-two", local_probability=(0.75, 0.8, 0.85, 0.9))
+"""Rules that try for TOPPO's row, whose load of .79 stands for about four local tasks in five."""
 
 
 def candidate_scenario(candidate: dict[str, Any]) -> Scenario:
@@ -120,56 +102,57 @@ def candidate_scenario(candidate: dict[str, Any]) -> Scenario:
     )
 
 
-@lru_cache(maxsize=16)
-def _trace(family: str, scale: float, largest: float, episodes: int, times: int) -> Trace:
-    """Episodes of a workload, all of them `times` times."""
+@lru_cache(maxsize=8)
+def _trace(family: str, scale: float, largest: float, episodes: int) -> Trace:
     kinds = (TaskKind("uniform", (2e6, largest)),)
     changes = {"workload": FAMILIES[family][0], "workload_scale": scale, "task_kinds": kinds, "network": "episode"}
-    trace = draw_trace(load_scenario("balanced", **changes), episodes, split="reference")
-    return Trace(**{name: np.concatenate([values] * times) for name, values in vars(trace).items()})
+    return draw_trace(load_scenario("balanced", **changes), episodes, split="reference")
+
+
+def _actions(rules: list[tuple[str, dict[str, Any]]], scenario: Scenario, episodes: int) -> np.ndarray:
+    """(K, B, T, M): what rules do."""
+    trace = draw_trace(scenario, episodes, split="reference")
+    return np.stack([record_actions(make_policy(n, scenario, **p), scenario, trace) for n, p in rules])
 
 
 @lru_cache(maxsize=8)
-def _blind_actions(rules: tuple[str, ...], episodes: int) -> np.ndarray:
-    """(K, B, T, M): what rules do that look at nothing but who has a task; their names are in `_BLIND`."""
-    scenario = load_scenario("balanced", network="episode")
-    trace = draw_trace(scenario, episodes, split="reference")
-    return np.stack([record_actions(make_policy(n, scenario, **p), scenario, trace) for n, p in map(_BLIND.get, rules)])
-
-
-_BLIND = {str(rule): rule for rule in (*_UNTRAINED, *COINS)}
+def _blind_actions(kind: str, episodes: int) -> np.ndarray:
+    """What rules do that look at nothing but who has a task, the same under every candidate."""
+    return _actions(_BLIND[kind], load_scenario("balanced", network="episode"), episodes)
 
 
 def _simulate(candidate: dict[str, Any], actions: np.ndarray) -> Simulator:
-    """The candidate's simulator after all of the (K, B, T, M) actions, as K x B replicas."""
+    """The candidate's simulator after (K, B, T, M) actions, as K x B replicas."""
     count, episodes = actions.shape[:2]
-    workload = (candidate["family"], candidate["workload_scale"], candidate["largest_size"])
+    trace = _trace(*(candidate[name] for name in ("family", "workload_scale", "largest_size")), episodes)
     simulator = Simulator(candidate_scenario(candidate))
-    simulator.run(_trace(*workload, episodes, count), actions.reshape(-1, *actions.shape[2:]))
+    repeated = Trace(**{name: np.concatenate([values] * count) for name, values in vars(trace).items()})
+    simulator.run(repeated, actions.reshape(-1, *actions.shape[2:]))
     return simulator
 
 
-def _table(candidate: dict[str, Any], actions: np.ndarray, literal: bool) -> np.ndarray:
-    """(K, B, columns): everything that `WAYS` measure, for each of (K, B, T, M) actions, in each episode.
+def _measure(candidate: dict[str, Any], actions: np.ndarray, literal: tuple[str, ...]) -> np.ndarray:
+    """(K, B, ways, 4): `COLUMNS` of each of (K, B, T, M) actions, in each episode, measured in each of `WAYS`.
 
-    The literal loads (12) each take a run of their own; they are infinite if they are not asked for.
+    literal : tuple of str
+        Which of `LITERAL` to measure: each takes a run of its own. The others are infinite.
     """
     busy = _simulate(candidate | {"load": "busy_share"}, actions)
-    found = [busy.metrics(Readings(delay_mean=mean))["delay"] for mean in _MEANS]
-    found += [busy.metrics(Readings(energy_mean=mean))["energy"] for mean in _MEANS]
-    found.append(busy.metrics()["drop_rate"])
     runs = {"busy_share": busy, "local_share": busy}
-    if literal:
-        runs |= {load: _simulate(candidate | {"load": load}, actions) for load in LITERAL}
-    for load, mean in _LOADS:
-        way = Readings(load=load, load_mean=mean)
-        found.append(runs[load].metrics(way)["load"] if load in runs else np.full(len(busy.totals), np.inf))
-    return np.stack(found, axis=-1).reshape(*actions.shape[:2], -1)
-
-
-def _blind(candidate: dict[str, Any], rules: tuple[Rule, ...], episodes: int, literal: bool) -> np.ndarray:
-    """`_table` of rules that look at nothing, in the mean over episodes: (K, columns)."""
-    return _table(candidate, _blind_actions(tuple(map(str, rules)), episodes), literal).mean(axis=1)
+    runs |= {load: _simulate(candidate | {"load": load}, actions) for load in literal}
+    means = {
+        (name, mean): busy.metrics(Readings(**{f"{name}_mean": mean}))[name]
+        for name in ("delay", "energy")
+        for mean in READINGS["delay_mean"]
+    }
+    loads = {
+        (load, mean): run.metrics(Readings(load=load, load_mean=mean))["load"]
+        for load, run in runs.items()
+        for mean in READINGS["load_mean"]
+    }
+    drops, missing = busy.metrics()["drop_rate"], np.full(busy.replicas, np.inf)
+    found = [(means["delay", d], means["energy", e], drops, loads.get((*load,), missing)) for d, e, *load in WAYS]
+    return np.array(found).reshape(len(WAYS), len(COLUMNS), *actions.shape[:2]).transpose(2, 3, 0, 1)
 
 
 @lru_cache(maxsize=1)
@@ -178,56 +161,78 @@ def _printed() -> pd.DataFrame:
     return printed_rows().rename({theirs: ours for ours, theirs in NAMES.items()})[list(COLUMNS)].astype(float)
 
 
-def _deviations(table: np.ndarray, method: str) -> np.ndarray:
-    """Relative deviations of (K, columns) from a printed row, every way: (K, ways, 4)."""
-    return np.abs(table[:, _COLUMNS] / _printed().loc[method].to_numpy() - 1.0)
+def _errors(
+    candidate: dict[str, Any], kind: str, episodes: int, literal: tuple[str, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Relative deviations of Random, (levels, ways, 4), and of Round-Robin, (circles, ways, 4), from their rows."""
+    ours = _measure(candidate, _blind_actions(kind, episodes), literal).mean(axis=1)
+    parts = ours[: len(_RANDOM)], ours[len(_RANDOM) :]
+    rows = _printed().loc[["random", "round-robin"]].to_numpy()
+    return tuple(np.abs(part / row - 1.0) for part, row in zip(parts, rows, strict=True))
 
 
-def candidate_errors(candidate: dict[str, Any], episodes: int, literal: bool = True) -> pd.DataFrame:
+def candidate_errors(candidate: dict[str, Any], episodes: int, literal: tuple[str, ...] = LITERAL) -> pd.DataFrame:
     """The errors of a system under every way to measure and every choice of the two rules.
 
     One row each: `SEARCHED`, workload_scale, error_delay ... error_load (the worse of the two rules) and error.
     """
-    table = _blind(candidate, _UNTRAINED, episodes, literal)
-    random, turns = _deviations(table[: len(_RANDOM)], "random"), _deviations(table[len(_RANDOM) :], "round-robin")
+    random, turns = _errors(candidate, "untrained", episodes, literal)
     errors = np.maximum(random[:, None], turns[None])
     level, circle, way = np.indices(errors.shape[:3]).reshape(3, -1)
     columns = {name: candidate[name] for name in SYSTEM}
     columns |= dict(zip(MEASURES, np.array(WAYS, object)[way].T, strict=True))
-    columns |= {"levels": np.array(CHOICES["levels"])[level]}
-    columns |= dict(zip(("places", "order"), np.array(_CIRCLES, object)[circle].T, strict=True))
-    columns |= dict(zip(_ERRORS, errors.reshape(-1, len(COLUMNS)).T, strict=True))
+    columns["levels"] = np.array(CHOICES["levels"])[level]
+    columns |= {name: np.array([rule[name] for _, rule in _CIRCLES])[circle] for name in ("places", "order")}
+    columns |= {f"error_{name}": errors[..., i].ravel() for i, name in enumerate(COLUMNS)}
     return pd.DataFrame(columns | {"error": errors.max(axis=-1).ravel()})
 
 
-_ERRORS = [f"error_{name}" for name in COLUMNS]
-
-
 def _first_pass(block: list[dict[str, Any]]) -> pd.DataFrame:
-    """The smallest error of Random's row alone, with each of its levels and each load; no error can be smaller."""
+    """The smallest error of Random's row alone, no candidate's can be smaller; by load and by levels."""
     rows = []
     for candidate in block:
-        errors = _deviations(_blind(candidate, _RANDOM, COARSE, False), "random")
+        errors, _ = _errors(candidate, "random", COARSE, ())
         if errors[..., :3].max(axis=-1).min() <= EXPLAINED:
-            errors = _deviations(_blind(candidate, _RANDOM, COARSE, True), "random")
-        worst = pd.DataFrame(errors.max(axis=-1), CHOICES["levels"], [way[2] for way in WAYS])
+            errors, _ = _errors(candidate, "random", COARSE, LITERAL)
+        worst = pd.DataFrame(errors.max(axis=-1), CHOICES["levels"], [load for _, _, load, _ in WAYS])
         rows.append(worst.min().groupby(level=0).min().to_dict() | worst.min(axis=1).to_dict())
-    return pd.concat([pd.DataFrame(block), pd.DataFrame(rows)], axis=1)
+    return pd.DataFrame(block).join(pd.DataFrame(rows))
 
 
-def _second_pass(candidate: dict[str, Any]) -> pd.DataFrame:
-    """Workloads around the candidate's where its family leaves them open: what explains the rows, and the best of each
-    value."""
-    factors = FACTORS if "scaled" in candidate["family"] else (1.0,)
-    literal = min(candidate[load] for load in LITERAL) <= EXPLAINED or candidate["literal_head"]
-    changed = [candidate | {"workload_scale": candidate["workload_scale"] * factor} for factor in factors]
-    rows = pd.concat([candidate_errors(entry, FINE, literal) for entry in changed], ignore_index=True)
+def _second_pass(system: dict[str, Any]) -> pd.DataFrame:
+    """What is explained, with workloads around the system's where its family is scaled, and the best of each value."""
+    found = [candidate_errors(system, COARSE)]
+    around = "scaled" in system["family"] and found[0]["error"].min() <= EXPLAINED
+    for factor in FACTORS if around else (1.0,):
+        candidate = system | {"workload_scale": system["workload_scale"] * factor}
+        rows = candidate_errors(candidate, COARSE)
+        near = set(rows["load"][rows["error"] <= NEAR])
+        found.append(candidate_errors(candidate, FINE, tuple(near.intersection(LITERAL))) if near else rows)
+    rows = pd.concat(found[1:], ignore_index=True)
     best = pd.concat([rows.groupby(name)["error"].idxmin() for name in (*MEASURES, *CHOICES)])
-    return rows.loc[rows.index.isin(best) | (rows["error"] <= KEPT)]
+    return rows[rows.index.isin(best) | (rows["error"] <= KEPT)]
+
+
+def _left(coarse: pd.DataFrame) -> pd.DataFrame:
+    """What the first pass leaves to the second: what Random's row does not exclude, and the best of each value."""
+    bounds = [*READINGS["load"], *CHOICES["levels"]]
+    coarse = coarse.assign(bound=coarse[bounds].min(axis=1)).sort_values("bound", kind="stable")
+    heads = [coarse.nsmallest(10, bound) for bound in bounds]
+    heads += [coarse.groupby(name).head(10) for name in ("family", *CONSTANTS, *DYNAMICS)]
+    return coarse[(coarse["bound"] <= EXPLAINED) | coarse.index.isin(pd.concat(heads).index)].sort_index()
+
+
+def _all(work: Callable[..., pd.DataFrame], parts: list[Any], jobs: int, progress: Callable = lambda *_: None) -> Any:
+    """The tables that some work makes of each part, in one."""
+    found: list[pd.DataFrame] = []
+    for rows in Parallel(n_jobs=jobs, return_as="generator")(delayed(work)(part) for part in parts):
+        found.append(rows)
+        progress(len(found), len(parts))
+    return pd.concat(found, ignore_index=True)
 
 
 def search(jobs: int = 1, progress: Callable[[int, int], None] = lambda done, total: None) -> pd.DataFrame:
-    """Every candidate of the first pass; those that are left, and the best of each value, with more episodes.
+    """Every system with a few episodes of Random; what that does not exclude with more, and with Round-Robin.
 
     Returns the second pass: one row a candidate that explains the rows, or comes nearest with one of its values in
     its neighbourhood; columns as of `candidate_errors`, best first.
@@ -237,51 +242,38 @@ def search(jobs: int = 1, progress: Callable[[int, int], None] = lambda done, to
         for family, (_, scales) in FAMILIES.items()
         for values in itertools.product(scales, *CONSTANTS.values(), *(READINGS[name] for name in DYNAMICS))
     ]
-    blocks = [grid[start : start + 500] for start in range(0, len(grid), 500)]
-    parallel, found = Parallel(n_jobs=jobs, return_as="generator"), []
-    for rows in parallel(delayed(_first_pass)(block) for block in blocks):
-        found.append(rows)
-        progress(len(found), 2 * len(blocks))
-    coarse = pd.concat(found, ignore_index=True)
-    bounds = [*READINGS["load"], *CHOICES["levels"]]
-    coarse["bound"] = coarse[bounds].min(axis=1)
-    heads = [coarse.nsmallest(10, bound, keep="first") for bound in bounds]
-    coarse["literal_head"] = coarse.index.isin(pd.concat(heads).index)
-    ranked = coarse.sort_values("bound", kind="stable")
-    left = [*heads, coarse[coarse["bound"] <= EXPLAINED], ranked.groupby("family").head(20)]
-    left += [ranked.groupby(name).head(10) for name in (*CONSTANTS, *DYNAMICS)]
-    names = pd.concat(left).index.unique().sort_values()
-    chosen, found = coarse.loc[names].to_dict("records"), []
-    for rows in parallel(delayed(_second_pass)(row) for row in chosen):
-        found.append(rows)
-        progress(len(blocks) + len(found) * len(blocks) // len(chosen), 2 * len(blocks))
-    return pd.concat(found).sort_values("error", kind="stable").reset_index(drop=True)
+    coarse = _all(_first_pass, [grid[start : start + 500] for start in range(0, len(grid), 500)], jobs, progress)
+    found = _all(_second_pass, _left(coarse).to_dict("records"), jobs, progress)
+    return found.sort_values("error", kind="stable", ignore_index=True)
 
 
-def _eight(candidate: dict[str, Any]) -> np.ndarray:
-    """(2, 4): what Random and Round-Robin come to under a candidate, in a few episodes."""
-    values = tuple(candidate[name] for name in SYSTEM)
-    table = _untrained_table(values, candidate["load"] in LITERAL)
-    pair = [CHOICES["levels"].index(candidate["levels"])]
-    pair.append(len(_RANDOM) + _CIRCLES.index((candidate["places"], candidate["order"])))
-    return table[pair][:, _COLUMNS[WAYS.index(tuple(candidate[name] for name in MEASURES))]]
+def _literal(*loads: str) -> tuple[str, ...]:
+    return tuple(load for load in LITERAL if load in loads)
 
 
-@lru_cache(maxsize=4096)
-def _untrained_table(values: tuple[Any, ...], literal: bool) -> np.ndarray:
-    return _blind(dict(zip(SYSTEM, values, strict=True)), _UNTRAINED, COARSE, literal)
+@lru_cache(maxsize=1024)
+def _untrained(values: tuple[Any, ...], episodes: int, literal: tuple[str, ...]) -> np.ndarray:
+    return _measure(dict(zip(SYSTEM, values, strict=True)), _blind_actions("untrained", episodes), literal)
 
 
-def plain(candidate: dict[str, Any]) -> dict[str, Any]:
-    """The candidate with the readings of `balanced` wherever they change none of its eight numbers.
+def numbers(candidate: dict[str, Any], episodes: int) -> np.ndarray:
+    """(2, B, 4): what Random and Round-Robin come to under a candidate, in each episode."""
+    table = _untrained(tuple(candidate[name] for name in SYSTEM), episodes, _literal(candidate["load"]))
+    turns = {name: candidate[name] for name in ("places", "order")}
+    rules = [
+        _BLIND["untrained"].index(rule)
+        for rule in (("random", {"levels": candidate["levels"]}), ("round-robin", turns))
+    ]
+    return table[rules, :, WAYS.index(tuple(candidate[name] for name in MEASURES))]
 
-    Departures that are left each change one, so that one without effect is not counted.
-    """
-    numbers = _eight(candidate)
+
+def put_back(candidate: dict[str, Any]) -> dict[str, Any]:
+    """The candidate with the readings of `balanced` wherever one after another they change none of its numbers."""
+    ours = numbers(candidate, COARSE)
     for name, usual in BALANCED.items():
-        back = candidate | {name: usual}
-        if candidate[name] != usual and np.allclose(_eight(back), numbers, rtol=1e-9, atol=0.0):
-            candidate = back
+        changed = candidate | {name: usual}
+        if candidate[name] != usual and np.allclose(numbers(changed, COARSE), ours, rtol=1e-9, atol=0.0):
+            candidate = changed
     return candidate
 
 
@@ -291,31 +283,24 @@ def departures(candidates: pd.DataFrame) -> pd.Series:
     return changed + candidates["family"].map(lambda family: int(FAMILIES[family][0] != "per_task"))
 
 
-def _network_spread(candidate: dict[str, Any]) -> float:
-    """Largest relative standard deviation of the eight numbers between networks: a printed row has one network."""
-    rules = (("random", {"levels": candidate["levels"]}),)
-    rules += (("round-robin", {name: candidate[name] for name in ("places", "order")}),)
-    table = _table(candidate, _blind_actions(tuple(map(str, rules)), FINE), candidate["load"] in LITERAL)
-    numbers = table[..., _COLUMNS[WAYS.index(tuple(candidate[name] for name in MEASURES))]]
-    return float((numbers.std(axis=1, ddof=1) / numbers.mean(axis=1)).max())
+def _put_all_back(group: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame([put_back(row) for row in group.to_dict("records")])
 
 
 def equals(candidates: pd.DataFrame, jobs: int = 1) -> pd.DataFrame:
-    """The candidates that explain the untrained rows as well as the best, each `plain` and once; adds tie, departures.
+    """The candidates that explain the untrained rows as well as the best, put back, each once, least departures first.
 
-    Ordered by departures, then error.
+    Adds departures, and tie: the largest relative standard deviation of the best one's numbers between networks, since
+    a printed row has one network.
     """
-    tie = _network_spread(candidates.loc[candidates["error"].idxmin()].to_dict())
+    best = numbers(candidates.loc[candidates["error"].idxmin()].to_dict(), FINE)
+    tie = float((best.std(axis=1, ddof=1) / best.mean(axis=1)).max())
     tied = candidates[candidates["error"] <= candidates["error"].min() + tie]
     groups = [group for _, group in tied.groupby(["family", "workload_scale", *CONSTANTS])]
-    found = pd.concat(Parallel(n_jobs=jobs)(delayed(_all_plain)(group) for group in groups))
-    found = found.sort_values("error", kind="stable").drop_duplicates(["workload_scale", *SEARCHED])
+    found = _all(_put_all_back, groups, jobs).sort_values("error", kind="stable")
+    found = found.drop_duplicates(["workload_scale", *SEARCHED])
     found = found.assign(tie=tie, departures=departures(found))
-    return found.sort_values(["departures", "error"], kind="stable").reset_index(drop=True)
-
-
-def _all_plain(group: pd.DataFrame) -> pd.DataFrame:
-    return pd.DataFrame([plain(row) for row in group.to_dict("records")])
+    return found.sort_values(["departures", "error"], kind="stable", ignore_index=True)
 
 
 _FINER = np.linspace(SHARES[0], SHARES[-1], 501)
@@ -326,22 +311,23 @@ def fit_shares(coins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The share at home with which a coin comes nearest to each learned row, and the worst deviation that is left.
 
     coins : (len(SHARES), ways, 4) float
-        What coins come to, by their share.
+        What coins come to; between their shares everything is a straight line.
 
-    Returns two arrays, (rows of `LEARNED`, ways); between the shares that were played everything is a straight line.
+    Returns two arrays, (rows of `LEARNED`, ways).
     """
     curve = np.tensordot(_BETWEEN, coins, 1)
-    rows = _printed().loc[list(LEARNED)].to_numpy()
-    left = np.stack([np.abs(curve / row - 1.0).max(axis=-1) for row in rows])
+    left = np.stack([np.abs(curve / row - 1.0).max(axis=-1) for row in _printed().loc[list(LEARNED)].to_numpy()])
     return _FINER[left.argmin(axis=1)], left.min(axis=1)
 
 
-def _judge(group: pd.DataFrame, played: np.ndarray) -> pd.DataFrame:
-    """What coins make of the learned rows, and the `ATTEMPTS` of TOPPO's, under candidates of one system."""
-    candidate, literal = group.iloc[0].to_dict(), bool(group["load"].isin(LITERAL).any())
-    ways = _COLUMNS[[WAYS.index(way) for way in group[list(MEASURES)].itertuples(index=False, name=None)]]
-    share, error = fit_shares(_blind(candidate, COINS, JUDGED, literal)[:, ways])
-    ours = _table(candidate, played, literal).mean(axis=1)[:, ways]
+def _judge(group: pd.DataFrame, attempts: np.ndarray) -> pd.DataFrame:
+    candidate, literal = group.iloc[0].to_dict(), _literal(*group["load"])
+    ways = [WAYS.index(way) for way in group[list(MEASURES)].itertuples(index=False, name=None)]
+    coins, ours = (
+        _measure(candidate, actions, literal).mean(axis=1)[:, ways]
+        for actions in (_blind_actions("coins", JUDGED), attempts)
+    )
+    share, error = fit_shares(coins)
     short = ((ours / _printed().loc["toppo"].to_numpy() - 1.0) * (1.0, 1.0, 1.0, -1.0)).max(axis=2)
     names = [" ".join([name, *map(str, parameters.values())]) for name, parameters in ATTEMPTS]
     columns = {f"share_{method}": share[i] for i, method in enumerate(LEARNED)}
@@ -354,10 +340,8 @@ def _judge(group: pd.DataFrame, played: np.ndarray) -> pd.DataFrame:
 
 def _judge_alike(group: pd.DataFrame) -> pd.DataFrame:
     """`_judge` of candidates whose tasks move alike, so that rules decide alike."""
-    scenario = candidate_scenario(group.iloc[0].to_dict())
-    trace = draw_trace(scenario, JUDGED, split="reference")
-    played = np.stack([record_actions(make_policy(n, scenario, **p), scenario, trace) for n, p in ATTEMPTS])
-    return pd.concat([_judge(entry, played) for _, entry in group.groupby(list(BOOKED))])
+    attempts = _actions(ATTEMPTS, candidate_scenario(group.iloc[0].to_dict()), JUDGED)
+    return pd.concat([_judge(entry, attempts) for _, entry in group.groupby(list(BOOKED))])
 
 
 def judge(tied: pd.DataFrame, jobs: int = 1) -> pd.DataFrame:
@@ -370,16 +354,16 @@ def judge(tied: pd.DataFrame, jobs: int = 1) -> pd.DataFrame:
     """
     alike = [tied[name] for name in SYSTEM if name not in BOOKED]
     groups = [group for _, group in tied.groupby([*alike, tied["in_flight"] == "drop"])]
-    return pd.concat(Parallel(n_jobs=jobs)(delayed(_judge_alike)(group) for group in groups)).sort_index()
+    return _all(_judge_alike, groups, jobs).sort_values(["departures", "error"], kind="stable", ignore_index=True)
 
 
 def representatives(judged: pd.DataFrame) -> pd.DataFrame:
-    """The two candidates that stand for all, by the rules at the top: rows `NEAREST` and `CLOSEST`."""
-    nearest = judged.sort_values(["departures", "error"], kind="stable").iloc[0]
+    """The two candidates that stand for all, by the rules at the top: rows `PLAIN` and `NINE_ROWS`."""
+    plain = judged.sort_values(["departures", "error"], kind="stable").iloc[0]
     ranked = judged.sort_values("error_nine", kind="stable")
-    if ranked.index[0] == nearest.name:
-        ranked = ranked[(ranked[list(DYNAMICS)] != nearest[list(DYNAMICS)]).any(axis=1)]
-    return pd.DataFrame([nearest, ranked.iloc[0]], [NEAREST, CLOSEST])
+    if ranked.index[0] == plain.name:
+        ranked = ranked[(ranked[list(DYNAMICS)] != plain[list(DYNAMICS)]).any(axis=1)]
+    return pd.DataFrame([plain, ranked.iloc[0]], [PLAIN, NINE_ROWS])
 
 
 def best_of_families(candidates: pd.DataFrame, count: int = 5) -> pd.DataFrame:
@@ -399,11 +383,3 @@ def identifiability(candidates: pd.DataFrame, tie: float) -> pd.DataFrame:
     ]
     table = pd.DataFrame(rows)
     return table.assign(ruled_out=table["error"] > candidates["error"].min() + tie)
-
-
-def local_capacity(scenario: Scenario, episodes: int = FINE) -> float:
-    """Largest share of the arriving work that the devices can do within an episode, each its own."""
-    trace = draw_trace(scenario.replace(network="episode"), episodes, split="reference")
-    work = (trace.size * trace.density).sum(axis=1)
-    able = trace.device_frequency * scenario.slots * scenario.slot_duration
-    return float(np.minimum(work, able).sum() / work.sum())

@@ -68,7 +68,17 @@ class Manifest(NamedTuple):
 
 
 def _place(results: Path | None) -> Path:
-    return results_folder() if results is None else Path(results)
+    place = results_folder() if results is None else Path(results)
+    if results is None and not place.is_dir():
+        raise InvalidInput("results", str(place), f"a folder with results: {_remedy()}")
+    return place
+
+
+def _remedy() -> str:
+    """How to get back the results that belong to the package."""
+    if checkout():
+        return "`git checkout -- results` restores what was committed"
+    return "`pip install --force-reinstall aiecof` restores what belongs to the package"
 
 
 def code_state(package: Path = PACKAGE) -> str:
@@ -96,9 +106,7 @@ def manifest(results: Path | None = None) -> Manifest:
     content = read_json("manifest", path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format", "no format") if isinstance(content, dict) else type(content).__name__
-        raise InvalidInput(
-            "manifest", found, f"{FORMAT} in {path}: `git checkout -- results` restores what was committed"
-        )
+        raise InvalidInput("manifest", found, f"{FORMAT} in {path}: {_remedy()}")
     try:
         experiments = {
             name: Declared(
@@ -173,10 +181,8 @@ def experiment_table(name: str, results: Path | None = None) -> pd.DataFrame:
 
 def restoring(name: str, results: Path | None = None) -> str:
     """How to get the results of an experiment back."""
-    place = _place(results)
-    if place == results_folder() and checkout():
-        return f"`git checkout -- results` restores what was committed, `aiecof run {name}` computes it"
-    return f"`aiecof run {name}` computes it; {place} has none"
+    computing = f"`aiecof run {name}` computes it"
+    return f"{_remedy()}, {computing}" if results is None else f"{computing}; {results} has none"
 
 
 def edited(results: Path | None = None) -> list[str]:

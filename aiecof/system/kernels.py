@@ -54,6 +54,7 @@ class Arrays(NamedTuple):
     moments: np.ndarray
     totals: np.ndarray
     tasks: np.ndarray
+    terms: np.ndarray
 
 
 class Outcome(NamedTuple):
@@ -292,6 +293,9 @@ def _decide(p, a, b, slot, first, actions, rewards):
         rewards[k] = reward
         if tasks.shape[0]:
             _record(tasks[b, slot, m], place, fate, outcome, now, cost, reward)
+        if a.terms.shape[0]:
+            delay = outcome.delay * p["slot_duration"]
+            a.terms[b, m] = objective.decision_terms(p, device, energy, delay, outcome.dropped, variance, slot)
     if first + actions.shape[0] == count:
         total["load_slots"] += moments[0]
 

@@ -125,6 +125,22 @@ def reward(terms, weight_energy, weight_delay, weight_drop, weight_load, load_si
 
 
 @register_jitable
+def decision_terms(p, device, energy, delay, dropped, load_variance, slot):
+    """The four terms behind the reward of one decision; what goes in is told in `decision_reward`."""
+    count = slot + 1.0 if p["per_slot_history"] else device["tasks"]
+    reference = mean_energy(device["energy"], count) if p["own_reference"] else p["reference_energy"]
+    failed, counted = device["failed"], device["counted"]
+    if p["running_reward"]:
+        delay = mean_delay(device["delay"], count)
+    else:
+        failed, counted = 1.0 * dropped, 1.0
+    terms = reward_terms(energy, reference, delay, p["tau_max"], failed, counted, load_variance)
+    if dropped and p["cap_dropped"]:
+        terms = (min(terms[0], 0.0), terms[1], terms[2], terms[3])
+    return terms
+
+
+@register_jitable
 def decision_reward(p, device, energy, delay, dropped, load_variance, slot):
     """Reward R_m(t) of one decision, r(s, a) (Eq. 31).
 
@@ -144,15 +160,6 @@ def decision_reward(p, device, energy, delay, dropped, load_variance, slot):
     What l_E and l_D are means over is R16, what the energy is compared with R17, which failures count R23, whether the
     past or this task alone counts R24, what a dropped task's energy term is R22.
     """
-    count = slot + 1.0 if p["per_slot_history"] else device["tasks"]
-    reference = mean_energy(device["energy"], count) if p["own_reference"] else p["reference_energy"]
-    failed, counted = device["failed"], device["counted"]
-    if p["running_reward"]:
-        delay = mean_delay(device["delay"], count)
-    else:
-        failed, counted = 1.0 * dropped, 1.0
-    terms = reward_terms(energy, reference, delay, p["tau_max"], failed, counted, load_variance)
-    if dropped and p["cap_dropped"]:
-        terms = (min(terms[0], 0.0), terms[1], terms[2], terms[3])
+    terms = decision_terms(p, device, energy, delay, dropped, load_variance, slot)
     weights = p["weight_energy"], p["weight_delay"], p["weight_drop"], p["weight_load"]
     return reward(terms, weights[0], weights[1], weights[2], weights[3], p["load_sign"])

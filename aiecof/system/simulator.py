@@ -32,9 +32,8 @@ def reference_energy(scenario: Scenario, episodes: int | None = None, seed: int 
     simulator.run(trace, actions)
     energy = float(simulator.totals["energy"].sum() / max(simulator.totals["tasks"].sum(), 1.0))
     if energy == 0:
-        raise InvalidInput(
-            "readings.energy_reference", "0 J", "a reference above 0, but here no Random task costs energy"
-        )
+        allowed = "a reference above 0, but here no Random task costs energy"
+        raise InvalidInput("readings.energy_reference", "0 J", allowed)
     return energy
 
 
@@ -101,12 +100,13 @@ def check_actions(actions: np.ndarray, servers: int, shape: tuple[int, ...]) -> 
     """Return actions as int64 if all are whole numbers 0..N and their shape is the one asked for."""
     actions = np.asarray(actions)
     allowed = f"whole numbers 0..{servers}, shape {shape}"
-    if not np.issubdtype(actions.dtype, np.integer):
+    if actions.dtype.kind not in "iu":
         raise InvalidInput("actions", actions.dtype.name, allowed)
     if actions.shape != shape:
         raise InvalidInput("actions", actions.shape, allowed)
-    if actions.size and (actions.min() < 0 or actions.max() > servers):
-        raise InvalidInput("actions", int(actions[(actions < 0) | (actions > servers)][0]), allowed)
+    numbers = actions.astype(np.uint64, copy=False)  # so that the negative ones are the largest
+    if numbers.size and numbers.max() > servers:
+        raise InvalidInput("actions", int(actions[numbers > servers][0]), allowed)
     return actions.astype(np.int64, copy=False)
 
 
@@ -115,24 +115,26 @@ class Simulator:
 
     scenario : Scenario
         Its edge service must be `decision_order`; the others are in `aiecof.system.reference`.
-    record : bool
-        Whether to keep the outcome of every task (`tasks`). Loads per slot (`load`) and sums (`totals`) always are.
+    record, keep_terms : bool
+        Whether to keep the outcome of every task (`tasks`), and the terms of the latest rewards (`terms`). Loads per
+        slot (`load`) and sums (`totals`) always are.
 
     `reset` with a trace, then `step` with (B, M) actions once a slot; or `decide` device by device; or `run` with all
     actions at once.
     """
 
-    def __init__(self, scenario: Scenario, *, record: bool = False):
+    def __init__(self, scenario: Scenario, *, record: bool = False, keep_terms: bool = False):
         if scenario.readings.edge_service != "decision_order":
             allowed = "decision_order (aiecof.system.reference.simulate knows the other edge services)"
             raise InvalidInput("readings.edge_service", scenario.readings.edge_service, allowed)
         self.scenario = scenario
         self.record = record
+        self.keep_terms = keep_terms
         self._parameters = parameters(scenario)
         self._width = observation_width(scenario)
         self._episode: Arrays | None = None
         self.slot = 0
-        self._next_device = 0
+        self.next_device = 0
 
     def reset(self, trace: Trace) -> np.ndarray:
         """Start the episodes of a trace and return the first observations, (B, M, F) float32."""
@@ -153,12 +155,13 @@ class Simulator:
             moments=np.zeros((b, 2)),
             totals=np.zeros(b, TOTAL),
             tasks=np.zeros((b, t, m) if self.record else (0, 0, 0), TASK),
+            terms=np.zeros((b, m, 4) if self.keep_terms else (0, 0, 4)),
         )
         self._arrays.devices["end"] = -1.0
         self._arrays.tasks["place"] = -1
         self.trace = trace
         self.slot = 0
-        self._next_device = 0
+        self.next_device = 0
         return self.observe()
 
     @property
@@ -187,6 +190,11 @@ class Simulator:
     def tasks(self) -> np.ndarray:
         """(B, T, M) `TASK`: what became of every task, if `record`."""
         return self._arrays.tasks
+
+    @property
+    def terms(self) -> np.ndarray:
+        """(B, M, 4) float: terms of the rewards of the latest decisions (Eq. 29), if `keep_terms`; else 0."""
+        return self._arrays.terms
 
     @property
     def load(self) -> np.ndarray:
@@ -222,20 +230,24 @@ class Simulator:
 
     def decide(self, actions: np.ndarray) -> np.ndarray:
         """Decisions of the next K devices, (B, K) int; returns their rewards, (B, K). The last device ends the slot."""
+        count = np.shape(actions)[-1] if np.ndim(actions) == 2 else 0
+        check_integer("devices deciding", count, 1, self.scenario.devices - self.next_device)
+        return self._decide(check_actions(actions, self.scenario.servers, (self.replicas, count)))
+
+    def _decide(self, actions: np.ndarray) -> np.ndarray:
         if self.done:
             raise InvalidInput("slot", self.slot, f"below {self.scenario.slots}: call reset first")
-        count = check_integer("devices deciding", np.shape(actions)[-1] if np.ndim(actions) == 2 else 0, 1)
-        count = check_integer("devices deciding", count, 1, self.scenario.devices - self._next_device)
-        actions = check_actions(actions, self.scenario.servers, (self.replicas, count))
         rewards = np.zeros(actions.shape)
-        decide_replicas(self._parameters, self._arrays, self.slot, self._next_device, actions, rewards)
-        self._next_device = (self._next_device + count) % self.scenario.devices
-        self.slot += self._next_device == 0
+        self._arrays.terms.fill(0.0)
+        decide_replicas(self._parameters, self._arrays, self.slot, self.next_device, actions, rewards)
+        self.next_device = (self.next_device + actions.shape[1]) % self.scenario.devices
+        self.slot += self.next_device == 0
         return rewards
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
         """One slot: (B, M) actions -> observations (B, M, F), rewards (B, M), done."""
-        rewards = self.decide(check_actions(actions, self.scenario.servers, (self.replicas, self.scenario.devices)))
+        actions = check_actions(actions, self.scenario.servers, (self.replicas, self.scenario.devices))
+        rewards = self.decide(actions) if self.next_device else self._decide(actions)
         return self.observe(), rewards, self.done
 
     def run(self, trace: Trace, actions: np.ndarray) -> np.ndarray:

@@ -28,9 +28,7 @@ class Trace:
         Computational density [cycle/bit].
     kind : (B, T, M) int
         Index into `scenario.task_kinds`; -1 without a task.
-    device_frequency : (B, M) float
-        [Hz].
-    server_frequency : (B, N) float
+    device_frequency, server_frequency : (B, M), (B, N) float
         [Hz].
     rate : (B, M, N) float
         Transmission rates [bit/s].
@@ -115,23 +113,30 @@ def load_trace(path: str | Path, scenario: Scenario) -> Trace:
 
 
 def draw_trace(
-    scenario: Scenario, episodes: int = 1, seed: int = 0, *, first: int = 0, split: str = "evaluation"
+    scenario: Scenario,
+    episodes: int = 1,
+    seed: int = 0,
+    *,
+    first: int = 0,
+    split: str = "evaluation",
+    network_seed: int | None = None,
 ) -> Trace:
     """Draw the traces of episodes `first` .. `first + episodes - 1`.
 
     Equal (scenario, seed, split, episode) give equal tasks, whatever else is drawn. With `network="run"` the seed
     alone decides the clocks and channels, so training and evaluation with one seed share one network; with
-    `"episode"` each episode has its own.
+    `"episode"` each episode has its own. `network_seed`, if given, takes the seed's place in clocks and channels.
     """
     check_integer("episodes", episodes, 1)
     check_integer("seed", seed, 0)
     check_integer("first", first, 0)
     branch = SPLITS.index(check_choice("split", split, SPLITS))
+    place = seed if network_seed is None else check_integer("network_seed", network_seed, 0)
     per_episode = scenario.readings.network == "episode"
     drawn = []
     for episode in range(first, first + episodes):
         tasks = np.random.default_rng([seed, 1, branch, episode])
-        network = np.random.default_rng([seed, 2, branch, episode] if per_episode else [seed, 2])
+        network = np.random.default_rng([place, 2, branch, episode] if per_episode else [place, 2])
         drawn.append(_draw_tasks(scenario, tasks) + _draw_network(scenario, network))
     return Trace(*(np.stack(arrays) for arrays in zip(*drawn, strict=True)))
 
@@ -154,8 +159,5 @@ def _draw_network(scenario: Scenario, rng: np.random.Generator) -> tuple[np.ndar
     if scenario.transmission_rate is not None:
         return devices, servers, np.full(shape, scenario.transmission_rate)
     gain = rng.uniform(*scenario.channel_gain, shape)
-    return (
-        devices,
-        servers,
-        transmission_rate(scenario.bandwidth, gain, scenario.transmission_power, scenario.noise_power),
-    )
+    rate = transmission_rate(scenario.bandwidth, gain, scenario.transmission_power, scenario.noise_power)
+    return devices, servers, rate
