@@ -9,6 +9,7 @@ import numpy as np
 
 from aiecof.checks import InvalidInput, check_choice, check_integer
 from aiecof.envs.spaces import check_trace
+from aiecof.metrics import METRICS
 from aiecof.system.scenario import READINGS, Scenario, Weights, load_scenario
 from aiecof.system.simulator import Simulator
 from aiecof.system.workload import SPLITS, draw_trace
@@ -125,6 +126,9 @@ class Episodes:
         metrics = self.simulator.metrics()
         return [{name: float(values[b]) for name, values in metrics.items()} for b in range(self.replicas)]
 
+    metric_names = tuple(f"episode_{name}" for name in METRICS)
+    """Names of `Simulator.metrics` in an info."""
+
     def flat_metrics(self) -> dict[str, np.ndarray]:
         """`Simulator.metrics` under the names that they have in an info, (B,) each."""
-        return {f"episode_{name}": values for name, values in self.simulator.metrics().items()}
+        return dict(zip(self.metric_names, self.simulator.metrics().values(), strict=True))

@@ -1,5 +1,6 @@
 """All devices at once, one slot a step, as a PettingZoo parallel environment; and one after the other (AEC)."""
 
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from aiecof.checks import InvalidInput, check_choice
 from aiecof.envs.episodes import Episodes, Reward
 from aiecof.envs.gymnasium_env import TERM_NAMES
 from aiecof.envs.rendering import draw_queues
-from aiecof.envs.spaces import action_masks, check_action, observation_space
+from aiecof.envs.spaces import check_action, observation_space, shared_masks
 from aiecof.system.scenario import Scenario
 
 
@@ -29,10 +30,10 @@ class ParallelOffloadingEnv(pettingzoo.ParallelEnv):
     -----
     Agents `agent_0` .. `agent_{M-1}` are the devices, all of them from the first slot to the last; after slot T all
     terminate. The decisions of a slot take effect in the order of the index, and observation, action and reward of an
-    agent are those of `OffloadingEnv`. Its info has `has_task`, `action_mask` (N+1,) of the slot that it sees, and
-    `term_delay`, `term_energy`, `term_drop` and `term_load` of its reward; at the end `episode_delay` and the other
-    entries of `Simulator.metrics` are added, which are those of the network. `state()` is what all devices see, one
-    after the other, (M F,) float32, for critics that see the whole.
+    agent are those of `OffloadingEnv`. Its info has `has_task` and `action_mask` (N+1,) of the slot that it sees,
+    `term_delay`, `term_energy`, `term_drop` and `term_load` of its reward, and `episode_delay` and the other entries of
+    `Simulator.metrics`, which are those of the network and 0 before the end: TorchRL wants the same keys always.
+    `state()` is what all devices see, one after the other, (M F,) float32, for critics that see the whole.
     """
 
     metadata = {
@@ -62,6 +63,12 @@ class ParallelOffloadingEnv(pettingzoo.ParallelEnv):
         self.simulator = self._episodes.simulator
         self.possible_agents = [f"agent_{m}" for m in range(self.scenario.devices)]
         self.agents: list[str] = []
+        self._nobody = dict.fromkeys(self.possible_agents, False)
+        # A getter of one key returns no tuple.
+        self._pick = itemgetter(*self.possible_agents) if self.scenario.devices > 1 else lambda named: [*named.values()]
+        later = dict.fromkeys((*TERM_NAMES, *self._episodes.metric_names), 0.0)
+        masks = enumerate(shared_masks(self.scenario))
+        self._templates = [{"has_task": bool(has), "action_mask": mask} | later for has, mask in masks]
         self.observation_spaces = {agent: observation_space(self.scenario) for agent in self.possible_agents}
         self.action_spaces = {agent: spaces.Discrete(self.scenario.actions) for agent in self.possible_agents}
         high = np.tile(observation_space(self.scenario).high, self.scenario.devices)
@@ -85,14 +92,14 @@ class ParallelOffloadingEnv(pettingzoo.ParallelEnv):
 
     def step(self, actions: dict[str, int]) -> tuple[dict[str, Any], ...]:
         """One slot: a decision from every agent."""
-        simulator, agents = self.simulator, self.possible_agents
         observations, rewards, done = self._episodes.step(self._chosen(actions))
         self._observations = observations[0]
         infos = self._infos()
+        ended = self._nobody.copy()
         if done:
-            self.agents = []
-        ended, cut_off = dict.fromkeys(agents, simulator.done), dict.fromkeys(agents, False)
-        return self._by_agent(self._observations), self._by_agent(rewards[0].tolist()), ended, cut_off, infos
+            self.agents, ended = [], dict.fromkeys(self.possible_agents, True)
+        seen, paid = self._by_agent(self._observations), self._by_agent(rewards[0].tolist())
+        return seen, paid, ended, self._nobody.copy(), infos
 
     def state(self) -> np.ndarray:
         """What all devices see, one after the other, (M F,) float32."""
@@ -108,23 +115,30 @@ class ParallelOffloadingEnv(pettingzoo.ParallelEnv):
         if actions.keys() != self.action_spaces.keys():
             wrong = sorted(set(actions) ^ set(agents))
             raise InvalidInput("actions", wrong, f"one action for each of agent_0 .. {agents[-1]}")
-        chosen = [actions[agent] for agent in agents]
-        if not {*map(type, chosen)} <= {int, np.int64} or not 0 <= min(chosen) <= max(chosen) <= self.scenario.servers:
+        chosen = self._pick(actions)
+        if not {*map(type, chosen)} <= {int, np.int64} or min(chosen) < 0 or max(chosen) > self.scenario.servers:
             chosen = [check_action(f"actions.{m}", actions[m], self.scenario) for m in agents]
-        return np.array([chosen])
+        return np.array(chosen)[None]
 
     def _by_agent(self, values: Any) -> dict[str, Any]:
         return dict(zip(self.possible_agents, values, strict=True))
 
     def _infos(self) -> dict[str, dict[str, Any]]:
-        simulator, more = self.simulator, {}
-        has_task = np.zeros(self.scenario.devices, bool) if simulator.done else simulator.has_task[0]
+        """A new dictionary for each agent: copies of one without and one with a task, and the terms."""
+        simulator, templates = self.simulator, self._templates
         if simulator.done:
-            more = {name: float(values[0]) for name, values in self._episodes.flat_metrics().items()}
-        masks = action_masks(self.scenario, has_task)
-        rows = zip(has_task.tolist(), masks, *self._episodes.terms()[0].T.tolist(), strict=True)
-        names = ("has_task", "action_mask", *TERM_NAMES)
-        return {agent: dict(zip(names, row, strict=True)) | more for agent, row in zip(self.agents, rows, strict=True)}
+            metrics = {name: float(values[0]) for name, values in self._episodes.flat_metrics().items()}
+            templates = [templates[0] | metrics]
+        has_task = [False] * len(self.agents) if simulator.done else simulator.has_task[0].tolist()
+        infos = {}
+        terms = simulator.terms[0].T.tolist()
+        for agent, has, energy, delay, drop, load in zip(self.agents, has_task, *terms, strict=True):
+            infos[agent] = info = templates[has].copy()
+            info["term_delay"] = delay
+            info["term_energy"] = energy
+            info["term_drop"] = drop
+            info["term_load"] = -load
+        return infos
 
 
 def parallel_env(**keywords: Any) -> ParallelOffloadingEnv:

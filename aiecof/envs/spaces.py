@@ -99,6 +99,13 @@ def action_masks(scenario: Scenario, has_task: np.ndarray) -> np.ndarray:
     return masks
 
 
+def shared_masks(scenario: Scenario) -> tuple[np.ndarray, np.ndarray]:
+    """The masks without and with a task, (N+1,) int8 each, for many to hold and nobody to change."""
+    masks = action_masks(scenario, np.array([False, True]))
+    masks.flags.writeable = False
+    return masks[0], masks[1]
+
+
 def check_action(name: str, action: Any, scenario: Scenario) -> int:
     """Return an action as an int if it is one of the scenario's."""
     # What SB3's `predict` returns for one observation is an array without axes.

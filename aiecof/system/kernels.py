@@ -301,10 +301,12 @@ def _decide(p, a, b, slot, first, actions, rewards):
 
 
 @njit(cache=True)
-def decide_replicas(p, a, slot, first, actions, rewards):
-    """`_decide` in every replica; actions and rewards are (B, K)."""
+def decide_replicas(p, a, slot, first, actions, rewards, seen):
+    """`_decide` in every replica, actions and rewards (B, K); seen, (B, M, F) or empty: what devices see afterwards."""
     for b in range(actions.shape[0]):
         _decide(p, a, b, slot, first, actions[b], rewards[b])
+    if seen.shape[0] and slot + 1 < a.size.shape[1]:
+        observe(p, a, slot + 1, seen)
 
 
 @njit(cache=True)

@@ -133,24 +133,18 @@ class Simulator:
         self._parameters = parameters(scenario)
         self._width = observation_width(scenario)
         self._episode: Arrays | None = None
-        self.slot = 0
-        self.next_device = 0
+        self.slot = self.next_device = 0
 
     def reset(self, trace: Trace) -> np.ndarray:
         """Start the episodes of a trace and return the first observations, (B, M, F) float32."""
         scenario = self.scenario
         trace.check(scenario)
         b, t, m = trace.size.shape
-        n = scenario.servers
         self._episode = Arrays(
-            size=np.ascontiguousarray(trace.size, float),
-            density=np.ascontiguousarray(trace.density, float),
-            device_frequency=np.ascontiguousarray(trace.device_frequency, float),
-            server_frequency=np.ascontiguousarray(trace.server_frequency, float),
-            rate=np.ascontiguousarray(trace.rate, float),
+            **{name: np.ascontiguousarray(getattr(trace, name), float) for name in Arrays._fields[:5]},
             devices=np.zeros((b, m), DEVICE),
-            channel_end=np.full((b, m, n), -1.0),
-            server_end=np.full((b, n), -1.0),
+            channel_end=np.full((b, m, scenario.servers), -1.0),
+            server_end=np.full((b, scenario.servers), -1.0),
             load=np.zeros((b, t, m)),
             moments=np.zeros((b, 2)),
             totals=np.zeros(b, TOTAL),
@@ -160,8 +154,7 @@ class Simulator:
         self._arrays.devices["end"] = -1.0
         self._arrays.tasks["place"] = -1
         self.trace = trace
-        self.slot = 0
-        self.next_device = 0
+        self.slot = self.next_device = 0
         return self.observe()
 
     @property
@@ -223,23 +216,27 @@ class Simulator:
 
     def observe(self) -> np.ndarray:
         """What every device sees now, (B, M, F) float32; `observation_fields` names the columns. Zeros at the end."""
-        observations = np.zeros((self.replicas, self.scenario.devices, self._width), np.float32)
+        observations = self._nothing_seen(self.replicas)
         if not self.done:
             observe(self._parameters, self._arrays, self.slot, observations)
         return observations
+
+    def _nothing_seen(self, replicas: int) -> np.ndarray:
+        return np.zeros((replicas, self.scenario.devices, self._width), np.float32)
 
     def decide(self, actions: np.ndarray) -> np.ndarray:
         """Decisions of the next K devices, (B, K) int; returns their rewards, (B, K). The last device ends the slot."""
         count = np.shape(actions)[-1] if np.ndim(actions) == 2 else 0
         check_integer("devices deciding", count, 1, self.scenario.devices - self.next_device)
-        return self._decide(check_actions(actions, self.scenario.servers, (self.replicas, count)))
+        actions = check_actions(actions, self.scenario.servers, (self.replicas, count))
+        return self._decide(actions, self._nothing_seen(0))
 
-    def _decide(self, actions: np.ndarray) -> np.ndarray:
+    def _decide(self, actions: np.ndarray, seen: np.ndarray) -> np.ndarray:
         if self.done:
             raise InvalidInput("slot", self.slot, f"below {self.scenario.slots}: call reset first")
         rewards = np.zeros(actions.shape)
         self._arrays.terms.fill(0.0)
-        decide_replicas(self._parameters, self._arrays, self.slot, self.next_device, actions, rewards)
+        decide_replicas(self._parameters, self._arrays, self.slot, self.next_device, actions, rewards, seen)
         self.next_device = (self.next_device + actions.shape[1]) % self.scenario.devices
         self.slot += self.next_device == 0
         return rewards
@@ -247,8 +244,9 @@ class Simulator:
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
         """One slot: (B, M) actions -> observations (B, M, F), rewards (B, M), done."""
         actions = check_actions(actions, self.scenario.servers, (self.replicas, self.scenario.devices))
-        rewards = self.decide(actions) if self.next_device else self._decide(actions)
-        return self.observe(), rewards, self.done
+        seen = self._nothing_seen(self.replicas)
+        rewards = self.decide(actions) if self.next_device else self._decide(actions, seen)
+        return seen, rewards, self.done
 
     def run(self, trace: Trace, actions: np.ndarray) -> np.ndarray:
         """Whole episodes for actions known beforehand, (B, T, M); returns the rewards, (B, T, M)."""
