@@ -10,8 +10,9 @@ from rliable import library, metrics
 from aiecof.checks import InvalidInput
 from aiecof.study.statistics import (
     bootstrap_interval,
-    interquartile_mean,
+    holm,
     mean_interval,
+    one_sided,
     paired_difference,
     probability_of_improvement,
     rank_correlation,
@@ -71,6 +72,11 @@ def test_nothing_is_left_to_say_about_one_value_or_none():
 def test_a_bad_level_is_refused(level):
     with pytest.raises(InvalidInput, match="level"):
         mean_interval([1.0, 2.0], level)
+
+
+def interquartile_mean(values):
+    """The middle of its own bootstrap interval."""
+    return bootstrap_interval(values, "iqm", resamples=1).mean
 
 
 def test_an_interquartile_mean_by_hand():
@@ -241,3 +247,16 @@ def test_bad_settings_of_a_bootstrap_are_refused(field, value):
 def test_an_unknown_statistic_is_refused(statistic):
     with pytest.raises(InvalidInput, match="mean, iqm"):
         bootstrap_interval([1.0], statistic)
+
+
+@pytest.mark.parametrize("shift", [-1.0, 0.0, 0.3, 2.0])
+def test_a_one_sided_chance_is_scipys(shift):
+    values = np.random.default_rng(7).normal(shift, 1, 10)
+    assert one_sided(values) == pytest.approx(scipy.stats.ttest_1samp(values, 0, alternative="greater").pvalue)
+    assert [one_sided([x, x]) for x in (1.0, 0.0, -1.0)] == [0.0, 0.5, 1.0] and np.isnan(one_sided([1.0]))
+
+
+def test_holm_by_hand():
+    """Ranked .01, .02, .04: times 3, 2, 1, and never below the one before."""
+    assert holm([0.04, 0.01, 0.02]) == pytest.approx([0.04, 0.03, 0.04])
+    assert holm([0.6, 0.7]) == [1.0, 1.0] and holm([0.3]) == [0.3]
