@@ -126,7 +126,7 @@ WRONG = {
     ),
     "adjusted out of order": ("lab4_claims", "holm", ("np.maximum.accumulate", ""), "holm-test"),
     "not adjusted": ("lab4_claims", "adjusted", ("holm(single)", "single"), "adjusted-test"),
-    "the interval of the book": ("lab4_claims", "equivalent", ("0.9)", "0.95)"), "equivalent-test"),
+    "the interval of a difference": ("lab4_claims", "equivalent", ("0.9)", "0.95)"), "equivalent-test"),
     "more energy is better": (
         "lab4_claims",
         "judge",
