@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-INPUTS = ("aiecof/**/*.py", "results/**/*", "_config.yml", "_toc.yml", "requirements.lock")
+SOURCES = ("aiecof/**/*.py", "aiecof/**/*.toml", "aiecof/**/*.json", "book/aiecof_book/**/*.py")
+INPUTS = (*SOURCES, "results/**/*", "_config.yml", "_toc.yml", "requirements.lock")
 STALE = (".jupyter_cache", ".doctrees", "html")
 
 

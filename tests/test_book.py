@@ -74,7 +74,9 @@ def test_a_failing_notebook_fails_the_build(book):
     assert build.main(book) == 1
 
 
-@pytest.mark.parametrize("name", ["aiecof/deep/new.py", "results/table.csv", "_toc.yml", "requirements.lock"])
+@pytest.mark.parametrize(
+    "name", ["aiecof/deep/new.py", "aiecof/deep/new.toml", "book/aiecof_book/new.py", "results/table.csv", "_toc.yml"]
+)
 def test_fingerprint_sees_every_input(book, name):
     before = build.fingerprint(book)
     (book / name).parent.mkdir(parents=True, exist_ok=True)
