@@ -17,10 +17,12 @@ from pettingzoo.test.state_test import state_test
 from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.env_checker import check_env as check_sb3
 from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
+from typer.testing import CliRunner
 
 import aiecof
 from aiecof.agents.rules import make_policy
 from aiecof.checks import InvalidInput
+from aiecof.cli.app import app
 from aiecof.envs import (
     DeviceEnv,
     JointEnv,
@@ -33,6 +35,7 @@ from aiecof.envs import (
 )
 from aiecof.envs.episodes import TERMS, Episodes
 from aiecof.envs.spaces import action_masks, observation_space, reward_space
+from aiecof.study import bench as bench_module
 from aiecof.system.observations import observation_fields
 from aiecof.system.scenario import READINGS, SCENARIOS, Scenario, load_scenario
 from aiecof.system.simulator import Simulator
@@ -857,3 +860,27 @@ def test_every_view_has_a_picture_in_ten_milliseconds(name):
     picture = picture[0] if name == "vector" else picture
     assert picture.shape == (448, 512, 3) and picture.dtype == np.uint8 and min(times) < 0.01
     assert name == "sb3" or VIEWS[name](small()).render() is None
+
+
+def test_the_bench_of_the_environments(monkeypatch):
+    """The real measurement, made short."""
+    monkeypatch.setattr(bench_module, "REPLICAS", (1, 2))
+    monkeypatch.setattr(bench_module.bench_environments, "__defaults__", (0.0,))
+    printed = CliRunner().invoke(app, ["bench", "environments", "--json"])
+    measured = json.loads(printed.stdout)
+    views = {
+        "OffloadingVecEnv",
+        "OffloadingVectorEnv",
+        "ParallelOffloadingEnv",
+        "JointEnv",
+        "DeviceEnv",
+        "OffloadingEnv",
+    }
+    speeds = measured["device_slots_per_second"]
+    assert speeds.keys() == {"kernel", *views} and measured["above_kernel"].keys() == views
+    assert {name for name, by_replicas in speeds.items() if "2" in by_replicas} == {
+        *("kernel", "OffloadingVecEnv", "OffloadingVectorEnv")
+    }
+    assert all(speed > 1e3 for by_replicas in speeds.values() for speed in by_replicas.values())
+    assert min(measured["above_kernel"].values()) > 0 and 0 < measured["picture"] < 1_000
+    assert "Above the kernel" in CliRunner().invoke(app, ["bench", "environments"]).stdout

@@ -71,7 +71,8 @@ def requirements(*extras: str) -> dict[str, Requirement]:
 
 
 def direct() -> dict[str, Requirement]:
-    return requirements(*project()["optional-dependencies"])
+    """What is locked: everything but the libraries that only try out the environments."""
+    return requirements(*(extra for extra in project()["optional-dependencies"] if extra != "clients"))
 
 
 def locked() -> dict[str, str]:

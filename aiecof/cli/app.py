@@ -168,6 +168,27 @@ def simulator(as_json: AsJson = False) -> None:
 
 
 @bench.command()
+def environments(as_json: AsJson = False) -> None:
+    """Device-slots per second of the environments on one core, beside the compiled calls that they stand on."""
+    from aiecof.study.bench import bench_environments
+
+    with Console(stderr=True).status("Measuring, for about 15 seconds"):
+        measured = bench_environments()
+    if as_json:
+        print_json(measured)
+        return
+    speeds, above = measured["device_slots_per_second"], measured["above_kernel"]
+    replicas = list(speeds["kernel"])
+    rows = (
+        [name, *(f"{by[count] / 1e6:.3f}" if count in by else "" for count in replicas), f"{above.get(name, 0.0):.1f}"]
+        for name, by in speeds.items()
+    )
+    titles = ["View", *(f"{count} replica(s)" for count in replicas), "Above the kernel [us]"]
+    print_table("Million device-slots per second (30 devices, 8 servers)", titles, rows)
+    print(f"  A picture takes {measured['picture']:.1f} ms\n")
+
+
+@bench.command()
 def training(as_json: AsJson = False) -> None:
     """Transitions per second of each learning method on one thread, TOPPO beside stock sb3-contrib."""
     from aiecof.study.bench import bench_training

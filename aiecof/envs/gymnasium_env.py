@@ -1,5 +1,6 @@
 """One decision a step, as a Gymnasium environment: for following Algorithm 1, and what all Gymnasium views share."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import gymnasium
@@ -10,7 +11,7 @@ from gymnasium.envs.registration import EnvSpec
 from aiecof.checks import check_choice
 from aiecof.envs.episodes import TERMS, Episodes, Reward
 from aiecof.envs.rendering import draw_queues
-from aiecof.envs.spaces import action_masks, check_action, observation_space
+from aiecof.envs.spaces import check_action, observation_space, shared_masks
 from aiecof.system.scenario import Scenario
 
 TERM_NAMES = tuple(f"term_{name}" for name in TERMS)
@@ -63,9 +64,10 @@ class View(gymnasium.Env):
         simulator = self.simulator
         return np.zeros(self.scenario.devices, bool) if simulator.done else simulator.has_task[0]
 
-    def _info(self, terms: np.ndarray, **more: Any) -> dict[str, Any]:
+    def _info(self, terms: Iterable[float], **more: Any) -> dict[str, Any]:
         """Slot and terms of the latest reward, and at the end the metrics."""
-        info = {"slot": self.simulator.slot, **more, **dict(zip(TERM_NAMES, terms.tolist(), strict=True))}
+        info = {"slot": self.simulator.slot, **more}
+        info |= zip(TERM_NAMES, terms, strict=True)
         if self.simulator.done:
             info |= {name: float(values[0]) for name, values in self._episodes.flat_metrics().items()}
         return info
@@ -158,6 +160,7 @@ class OffloadingEnv(View):
     ):
         super().__init__(render_mode, scenario, changes, split, network_seed=network_seed, reward=reward)
         self.observation_space = observation_space(self.scenario)
+        self._masks = shared_masks(self.scenario)
         self.action_space = spaces.Discrete(self.scenario.actions)
         self._device = 0
 
@@ -170,27 +173,30 @@ class OffloadingEnv(View):
         """Begin the next episode, or episode 0 of `seed`, or the trace in `options["trace"]`."""
         super().reset(seed=seed, options=options)
         self._device = 0
-        return self._observations[0].copy(), self._described(np.zeros(len(TERMS)))
+        self._begin_slot(self._observations)
+        return self._observations[0].copy(), self._described(0.0, 0.0, 0.0, 0.0)
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Decision of the current device."""
         action = check_action("action", action, self.scenario)
         reward = self._episodes.decide(np.array([[action]]))[0, 0]
-        terms = self._episodes.terms()[0, self._device]
+        energy, delay, drop, load = self.simulator.terms[0, self._device].tolist()
         self._device = self.simulator.next_device
         if self._device == 0:
-            self._observations = self.simulator.observe()[0]
-        info = self._described(terms)
+            self._begin_slot(self.simulator.observe()[0])
+        info = self._described(delay, energy, drop, -load)
         return self._observations[self._device].copy(), float(reward), self.simulator.done, False, info
 
     def action_masks(self) -> np.ndarray:
         """(N+1,) bool: what the current device may decide; sb3-contrib's MaskablePPO asks for it."""
-        return action_masks(self.scenario, self._has_task()[self._device]).astype(bool)
+        return self._masks[self._with_task[self._device]].astype(bool)
 
-    def _described(self, terms: np.ndarray) -> dict[str, Any]:
-        has_task = self._has_task()[self._device]
-        mask = action_masks(self.scenario, has_task)
-        info = self._info(terms, device=self._device, has_task=bool(has_task), action_mask=mask)
+    def _begin_slot(self, observations: np.ndarray) -> None:
+        self._observations, self._with_task = observations, self._has_task().tolist()
+
+    def _described(self, *terms: float) -> dict[str, Any]:
+        device, has_task = self._device, self._with_task[self._device]
+        info = self._info(terms, device=device, has_task=has_task, action_mask=self._masks[has_task].copy())
         if self.simulator.done:
             info["episode_metrics"] = self._episodes.metrics()[0]
         return info

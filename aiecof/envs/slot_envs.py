@@ -10,7 +10,7 @@ from gymnasium.envs.registration import load_env_creator
 from aiecof.checks import InvalidInput, check_integer
 from aiecof.envs.episodes import TERMS, Reward
 from aiecof.envs.gymnasium_env import View
-from aiecof.envs.spaces import action_masks, check_action, observation_space, reward_space
+from aiecof.envs.spaces import action_masks, check_action, observation_space, reward_space, shared_masks
 from aiecof.system.scenario import Scenario
 
 Others = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -62,6 +62,7 @@ class DeviceEnv(View):
         super().__init__(render_mode, scenario, changes, split, network_seed=network_seed, reward=reward)
         self.observation_space = observation_space(self.scenario)
         self.action_space = spaces.Discrete(self.scenario.actions)
+        self._masks = shared_masks(self.scenario)
         self._fixed = None if device is None else self._check_device("device", device)
         self.device = self._fixed or 0
         self.others = others
@@ -95,7 +96,7 @@ class DeviceEnv(View):
             self._others.seed = self._episodes.seed
         if hasattr(self._others, "reset"):
             self._others.reset(1, first=self._episodes.episode)
-        return self._observations[self.device].copy(), self._described(np.zeros(len(TERMS)))
+        return self._observations[self.device].copy(), self._described([0.0] * len(TERMS))
 
     def step(self, action: int) -> tuple[np.ndarray, Any, bool, bool, dict[str, Any]]:
         """One slot: the device's decision, and those of the others."""
@@ -108,20 +109,19 @@ class DeviceEnv(View):
         actions[0, device] = action
         observations, rewards, done = self._episodes.step(actions)
         self._observations = observations[0]
-        terms = self._episodes.terms()[0, device]
+        terms = self._episodes.terms()[0, device].tolist()
         return self._observations[device].copy(), self._reward(rewards, terms), done, False, self._described(terms)
 
-    def _reward(self, rewards: np.ndarray, terms: np.ndarray) -> Any:
+    def _reward(self, rewards: np.ndarray, terms: list[float]) -> Any:
         return float(rewards[0, self.device])
 
     def action_masks(self) -> np.ndarray:
         """(N+1,) bool: what the device may decide; sb3-contrib's MaskablePPO asks for it."""
-        return action_masks(self.scenario, self._has_task()[self.device]).astype(bool)
+        return self._masks[int(self._has_task()[self.device])].astype(bool)
 
-    def _described(self, terms: np.ndarray) -> dict[str, Any]:
-        has_task = self._has_task()[self.device]
-        mask = action_masks(self.scenario, has_task)
-        return self._info(terms, device=self.device, has_task=bool(has_task), action_mask=mask)
+    def _described(self, terms: list[float]) -> dict[str, Any]:
+        has_task = bool(self._has_task()[self.device])
+        return self._info(terms, device=self.device, has_task=has_task, action_mask=self._masks[has_task].copy())
 
     def _marked(self) -> int | None:
         return self.device
@@ -152,8 +152,8 @@ class MultiObjectiveEnv(DeviceEnv):
         self.reward_space = reward_space(self.scenario)
         self.reward_dim = len(TERMS)
 
-    def _reward(self, rewards: np.ndarray, terms: np.ndarray) -> Any:
-        return terms.astype(np.float32)
+    def _reward(self, rewards: np.ndarray, terms: list[float]) -> Any:
+        return np.array(terms, np.float32)
 
 
 class JointEnv(View):
@@ -187,19 +187,19 @@ class JointEnv(View):
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict[str, Any]]:
         """Begin the next episode, or episode 0 of `seed`, or the trace in `options["trace"]`."""
         super().reset(seed=seed, options=options)
-        return self._observations.reshape(-1), self._described(np.zeros(len(TERMS)))
+        return self._observations.reshape(-1), self._described([0.0] * len(TERMS))
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """One slot: the decisions of all devices, (M,) int."""
         observations, rewards, done = self._episodes.step(np.asarray(action)[None])
         self._observations = observations[0]
-        info = self._described(self._episodes.terms()[0].mean(axis=0))
+        info = self._described(self._episodes.terms()[0].mean(axis=0).tolist())
         return self._observations.reshape(-1), float(rewards.mean()), done, False, info
 
     def action_masks(self) -> np.ndarray:
         """(M (N+1),) bool: what the devices may decide, one after the other, as MaskablePPO takes it."""
         return action_masks(self.scenario, self._has_task()).astype(bool).reshape(-1)
 
-    def _described(self, terms: np.ndarray) -> dict[str, Any]:
+    def _described(self, terms: list[float]) -> dict[str, Any]:
         has_task = self._has_task()
         return self._info(terms, has_task=has_task, action_mask=action_masks(self.scenario, has_task))

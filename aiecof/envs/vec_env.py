@@ -23,6 +23,8 @@ class OffloadingVecEnv(VecEnv):
         As for `OffloadingEnv`. A reward of your own is given arrays of shape (B, M).
     replicas : int
         B, simulated together; row b M + m is device m of replica b.
+    keep_terms : bool
+        Whether to keep the terms of the latest rewards (`terms`).
     seed, first : int
         Seed of the traces, or None, and the episode of that seed to begin with: where a resumed training goes on.
         Replica b plays the episodes first + b, first + b + B, ...
@@ -44,7 +46,7 @@ class OffloadingVecEnv(VecEnv):
     ===========  ================  ===========================================================================
 
     What else there is to know is kept as arrays, since filling thousands of dictionaries takes longer than a step:
-    `has_task` (B M,), `terms` (B M, 4) and `env_method("action_masks")`, by which MaskablePPO finds its masks.
+    `has_task` (B M,), `terms` (B M, 4) if asked for, and `env_method("action_masks")`, where MaskablePPO finds masks.
 
     A `seed` given here holds: an SB3 agent with a seed of its own calls `seed()`, and would move the training to other
     clocks (`network="run"`). `set_options({"trace": trace})` lets the next reset play that trace.
@@ -61,12 +63,13 @@ class OffloadingVecEnv(VecEnv):
         *,
         network_seed: int | None = None,
         reward: Reward | None = None,
+        keep_terms: bool = False,
         **changes: Any,
     ):
         if render_mode is not None:
             check_choice("render_mode", render_mode, ("rgb_array",))
         self.render_mode = render_mode
-        keywords = {"network_seed": network_seed, "reward": reward}
+        keywords = {"network_seed": network_seed, "reward": reward, "terms": keep_terms}
         self._episodes = Episodes(scenario, changes, split, replicas, **keywords)
         self._episodes.restart(seed, first)
         self._seed_holds = seed is not None
@@ -85,6 +88,8 @@ class OffloadingVecEnv(VecEnv):
     @property
     def terms(self) -> np.ndarray:
         """(B M, 4) float: delay, energy, drop and load in the latest rewards, each the larger the better."""
+        if not self.simulator.keep_terms:
+            raise InvalidInput("keep_terms", False, "True, so that the terms are kept")
         return self._episodes.terms().reshape(self.num_envs, -1)
 
     def action_masks(self) -> np.ndarray:

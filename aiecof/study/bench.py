@@ -1,4 +1,4 @@
-"""How fast the compiled simulator and the learning methods are, on one core."""
+"""How fast the compiled simulator, the environments and the learning methods are, on one core."""
 
 import time
 from collections.abc import Callable
@@ -10,8 +10,10 @@ import torch
 from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 
+import aiecof.envs as envs
 from aiecof.agents.methods import METHODS
 from aiecof.envs import OffloadingVecEnv
+from aiecof.system.kernels import decide_replicas
 from aiecof.system.reference import simulate
 from aiecof.system.scenario import Scenario, load_scenario
 from aiecof.system.simulator import Simulator
@@ -73,6 +75,77 @@ def bench_simulator(seconds: float = 1.0) -> dict[str, Any]:
         "device_slots_per_second_with_observations": observed,
         "reference_ratio": plain[str(REPLICAS[-1])] / reference,
         "scaling": scaling,
+    }
+
+
+def _rows_episode(env: Any, actions: np.ndarray) -> None:
+    """An episode of rows, (T, B M); the last step of SB3's rows begins the next one by itself."""
+    if not isinstance(env, OffloadingVecEnv):
+        env.reset()
+    for chosen in actions:
+        env.step(chosen)
+
+
+def _agents_episode(env: envs.ParallelOffloadingEnv, actions: list[dict[str, int]]) -> None:
+    env.reset()
+    for chosen in actions:
+        env.step(chosen)
+
+
+def _kernel_episode(simulator: Simulator, actions: np.ndarray, rewards: np.ndarray, seen: np.ndarray) -> None:
+    """What a step calls, decisions and observations, and nothing around it."""
+    for slot, chosen in enumerate(actions):
+        decide_replicas(simulator._parameters, simulator._arrays, slot, 0, chosen, rewards, seen)
+
+
+def _episodes_by_view(scenario: Scenario, replicas: int) -> dict[str, Callable[[], object]]:
+    """View -> an episode of it: those with several networks, and at one network all."""
+    simulator, trace, actions = _episodes(scenario, replicas)
+    seen, slots = simulator.reset(trace), np.ascontiguousarray(actions.swapaxes(0, 1))
+    rows, one = slots.reshape(len(slots), -1), slots[:, 0]
+    sb3, vector = OffloadingVecEnv(scenario, replicas, seed=0), envs.OffloadingVectorEnv(rows.shape[1], scenario)
+    sb3.reset()
+    found = {
+        "kernel": partial(_kernel_episode, simulator, slots, np.zeros(slots.shape[1:]), seen),
+        "OffloadingVecEnv": partial(_rows_episode, sb3, rows),
+        "OffloadingVectorEnv": partial(_rows_episode, vector, rows),
+    }
+    if replicas > 1:
+        return found
+    parallel = envs.ParallelOffloadingEnv(scenario)
+    named = [dict(zip(parallel.possible_agents, chosen.tolist(), strict=True)) for chosen in one]
+    return found | {
+        "ParallelOffloadingEnv": partial(_agents_episode, parallel, named),
+        "JointEnv": partial(_rows_episode, envs.JointEnv(scenario), one),
+        "DeviceEnv": partial(_rows_episode, envs.DeviceEnv(scenario), one[:, 0]),
+        "OffloadingEnv": partial(_rows_episode, envs.OffloadingEnv(scenario), one.reshape(-1)),
+    }
+
+
+def bench_environments(seconds: float = 1.0) -> dict[str, Any]:
+    """Speed of the environments on the `balanced` scenario (30 devices, 8 servers), whole episodes, actions at random.
+
+    seconds : float
+        Time for each measurement [s]; the best of its repetitions counts.
+
+    Returns a dict: `device_slots_per_second`, by view and number of replicas, every device of the network counted, of
+    which `DeviceEnv` asks its learner for one and a rule for the others; `kernel` is what they stand on, decisions and
+    observations alone. `above_kernel`, by view, how much longer than the kernel's a slot of one network takes [us];
+    `picture`, the time of a picture [ms].
+    """
+    scenario = load_scenario("balanced")
+    speeds: dict[str, dict[str, float]] = {}
+    for replicas in REPLICAS:
+        count = replicas * scenario.slots * scenario.devices
+        for name, episode in _episodes_by_view(scenario, replicas).items():
+            speeds.setdefault(name, {})[str(replicas)] = count / best_time(episode, seconds)
+    slot = {name: 1e6 * scenario.devices / by_replicas[str(REPLICAS[0])] for name, by_replicas in speeds.items()}
+    env = envs.DeviceEnv(scenario, render_mode="rgb_array")
+    env.reset(seed=0)
+    return {
+        "device_slots_per_second": speeds,
+        "above_kernel": {name: time - slot["kernel"] for name, time in slot.items() if name != "kernel"},
+        "picture": 1e3 * best_time(env.render, seconds / 4),
     }
 
 

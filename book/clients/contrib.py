@@ -1,0 +1,61 @@
+"""sb3-contrib: MaskablePPO and RecurrentPPO on the devices as rows."""
+
+import numpy as np
+from sb3_contrib import MaskablePPO, RecurrentPPO
+
+from aiecof.envs import OffloadingVecEnv
+
+
+def maskable(steps=120_000, seed=0):
+    env = OffloadingVecEnv("balanced", network_seed=0)
+    model = MaskablePPO(
+        "MlpPolicy",
+        env,
+        n_steps=100,
+        batch_size=300,
+        n_epochs=4,
+        gamma=0.9,
+        learning_rate=1e-3,
+        seed=seed,
+        device="cpu",
+    )
+    model.learn(steps)
+    # Without a task every action is the same: no mask needed to play.
+    return lambda observations, greedy: model.predict(observations, deterministic=greedy)[0]
+
+
+class Recurrent:
+    """The state of the network's memory, one a device, kept from slot to slot."""
+
+    def __init__(self, model):
+        self.model = model
+        self.reset()
+
+    def reset(self):
+        self.state = None
+
+    def __call__(self, observations, greedy):
+        action, self.state = self.model.predict(
+            observations,
+            state=self.state,
+            episode_start=np.full(len(observations), self.state is None),
+            deterministic=greedy,
+        )
+        return action
+
+
+def recurrent(steps=60_000, seed=0):
+    env = OffloadingVecEnv("balanced", network_seed=0)
+    model = RecurrentPPO(
+        "MlpLstmPolicy",
+        env,
+        n_steps=100,
+        batch_size=1_000,
+        n_epochs=4,
+        gamma=0.9,
+        learning_rate=3e-3,
+        policy_kwargs={"lstm_hidden_size": 64},
+        seed=seed,
+        device="cpu",
+    )
+    return Recurrent(model.learn(steps))
