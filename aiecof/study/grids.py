@@ -61,11 +61,11 @@ _AS_PRINTED = {
 ARMS: dict[str, dict[str, str]] = {
     "printed": _AS_PRINTED,
     "shown": _AS_PRINTED | {"observation": "printed_mean"},
-    "mended": {},
+    "mended": {"dropped_energy": "spent"},
     "spent": _AS_PRINTED | {"dropped_energy": "spent"},
     "extended": _AS_PRINTED | {"observation": "extended"},
 }
-"""Arm -> readings of the reward and of the observation; none are those that mend the reward."""
+"""Arm -> readings of the reward and of the observation that it changes."""
 MEMORY_ARMS, MEMORIES = ("printed", "shown"), ("ppo", "ppo-stacked", "toppo-transformer")
 """Where methods with another memory play beside TOPPO, and which."""
 PRINTED_VALUES = {
