@@ -14,9 +14,10 @@ ORDER = {
     "aiecof": "checks metrics doors files",
     "aiecof.system": "scenario model workload objective observations kernels simulator reference",
     "aiecof.envs": "spaces episodes rendering gymnasium_env slot_envs vector_env pettingzoo_env vec_env",
-    "aiecof.agents": "policies rules networks dqn toppo methods learned training",
+    "aiecof.agents": "policies rules networks dqn toppo methods learned training bench",
     "aiecof.study": "grids store statistics paper curves evidence verdicts claims figures "
-    "lower_bound print_limits reward_agreement calibration tuning edge_services bench experiments runner verify",
+    "lower_bound print_limits tuning experiments runner verify",
+    "aiecof.reconstruction": "reward_agreement calibration edge_services",
     "aiecof.cli": "console results app",
     "aiecof_book": "notebook toy optimum complexity equations playground",
 }

@@ -13,9 +13,9 @@ import pytest
 from strategies import hear_interrupts
 from typer.testing import CliRunner
 
+from aiecof.agents import bench as bench_module
 from aiecof.agents.rules import POLICIES, make_policy
 from aiecof.cli.app import app
-from aiecof.study import bench as bench_module
 from aiecof.system.scenario import READINGS, SCENARIOS, load_scenario
 from aiecof.system.simulator import Simulator
 from aiecof.system.workload import draw_trace

@@ -5,9 +5,9 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+from aiecof.agents import bench
 from aiecof.agents.methods import METHODS, parameter_count
 from aiecof.cli.app import app
-from aiecof.study import bench
 
 SMALL = {"devices": 3, "servers": 2, "slots": 20, "tau_max_slots": 8, "workload_scale": 0.25}
 

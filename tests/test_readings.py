@@ -43,6 +43,6 @@ def test_ledger_names_every_candidate(key):
 
 
 def test_code_cites_only_readings_that_exist():
-    for path in Path(__file__).resolve().parent.parent.glob("aiecof/*.py"):
+    for path in Path(__file__).resolve().parent.parent.glob("aiecof/**/*.py"):
         cited = set(re.findall(r"\bR(\d+)\b", path.read_text(encoding="utf-8")))
         assert cited <= ENTRIES.keys(), f"{path.name} cites {sorted(cited - ENTRIES.keys())}"

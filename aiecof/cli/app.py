@@ -150,7 +150,7 @@ def simulate(
 @bench.command()
 def simulator(as_json: AsJson = False) -> None:
     """Device-slots per second of the compiled simulator on one core, beside the plain event simulation."""
-    from aiecof.study.bench import bench_simulator
+    from aiecof.agents.bench import bench_simulator
 
     with Console(stderr=True).status("Measuring, for about 15 seconds"):
         measured = bench_simulator()
@@ -170,7 +170,7 @@ def simulator(as_json: AsJson = False) -> None:
 @bench.command()
 def environments(as_json: AsJson = False) -> None:
     """Device-slots per second of the environments on one core, beside the compiled calls that they stand on."""
-    from aiecof.study.bench import bench_environments
+    from aiecof.agents.bench import bench_environments
 
     with Console(stderr=True).status("Measuring, for about 15 seconds"):
         measured = bench_environments()
@@ -191,7 +191,7 @@ def environments(as_json: AsJson = False) -> None:
 @bench.command()
 def training(as_json: AsJson = False) -> None:
     """Transitions per second of each learning method on one thread, TOPPO beside stock sb3-contrib."""
-    from aiecof.study.bench import bench_training
+    from aiecof.agents.bench import bench_training
 
     with Console(stderr=True).status("Measuring, for about two minutes"):
         measured = bench_training()

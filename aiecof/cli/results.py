@@ -101,8 +101,8 @@ def verify(
 
 def calibrate(jobs: Jobs = 1) -> None:
     """Search the readings that explain the rows of Table IV, and the reward that follows the objective."""
+    from aiecof.reconstruction.reward_agreement import reward_agreement
     from aiecof.study import calibration
-    from aiecof.study.reward_agreement import reward_agreement
     from aiecof.study.store import write_table
 
     with progress_bar("Candidates") as update:
@@ -119,7 +119,7 @@ def replay() -> None:
     """Play kept policies and rules under the edge services that only the plain event simulation knows."""
     import torch
 
-    from aiecof.study.edge_services import replay_edge_services
+    from aiecof.reconstruction.edge_services import replay_edge_services
     from aiecof.study.store import write_table
 
     torch.set_num_threads(1)

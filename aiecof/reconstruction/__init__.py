@@ -1,0 +1,1 @@
+"""What the paper leaves open, searched: which readings explain Table IV, and which reward follows the objective."""
