@@ -4,8 +4,11 @@ What trains is marked `clients`: `pytest -m clients` with the extra of that name
 code is that of the page "Training with your library" (`book/clients`).
 """
 
+import csv
 import warnings
 from importlib import import_module
+from inspect import signature
+from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -22,18 +25,10 @@ from aiecof.envs.episodes import TERMS
 from aiecof.system.scenario import load_scenario
 
 SMALL = {"devices": 4, "servers": 3, "slots": 25}
-CLIENTS = {
-    "sb3": ("one_device", "ppo", "a2c", "dqn"),
-    "contrib": ("maskable", "recurrent"),
-    "cleanrl": ("ppo",),
-    "supersuit_sb3": ("ppo",),
-    "tianshou_ppo": ("ppo",),
-    "torchrl_ppo": ("ppo",),
-    "multi_objective": ("ppo",),
-}
-"""Module of `book/clients` -> its functions that train."""
-ALWAYS_LOCAL = 70.5
-"""Reward on `balanced`, network 0, where nobody learns anything and every task stays."""
+with (Path(__file__).resolve().parent.parent / "book/clients/levels.csv").open(encoding="utf-8") as _file:
+    LEVELS = list(csv.DictReader(_file))
+"""The table of the page: what each client comes to; the last row is what staying comes to, without learning."""
+ALWAYS_LOCAL = float(LEVELS[-1]["sampled"])
 
 
 def always_local(observations, greedy):
@@ -69,17 +64,20 @@ def test_staying_is_worth_what_the_clients_are_compared_with():
 
 @pytest.mark.slow
 @pytest.mark.clients
-@pytest.mark.parametrize("module, name", [(module, name) for module, names in CLIENTS.items() for name in names])
-def test_a_client_beats_always_local(module, name, one_thread, record_property):
+@pytest.mark.parametrize("told", LEVELS[:-1], ids=lambda told: told["function"])
+def test_a_client_comes_to_what_the_page_says(told, one_thread):
+    module, name = told["function"].split(".")
     try:
         client = import_module(f"clients.{module}")
     except ModuleNotFoundError as error:
         pytest.skip(f"{error.name} is not installed: pip install 'aiecof[clients]'")
-    act = getattr(client, name)()
+    train = getattr(client, name)
+    assert signature(train).parameters["steps"].default == int(told["transitions"].replace(",", ""))
+    act = train()
     sampled, greedy = mean_reward(act, False), mean_reward(act, True)
-    record_property("sampled, greedy", f"{sampled:.1f}, {greedy:.1f}")
     print(f"{module}.{name}: sampled {sampled:.1f}, greedy {greedy:.1f}, always-local {ALWAYS_LOCAL}")
-    assert max(sampled, greedy) > ALWAYS_LOCAL + 5
+    # Equal versions learn a little differently on another processor.
+    assert sampled > max(ALWAYS_LOCAL, float(told["sampled"]) - 6.0)
 
 
 @pytest.mark.clients

@@ -20,6 +20,7 @@ from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 from typer.testing import CliRunner
 
 import aiecof
+from aiecof.agents import bench as bench_module
 from aiecof.agents.rules import make_policy
 from aiecof.checks import InvalidInput
 from aiecof.cli.app import app
@@ -35,7 +36,6 @@ from aiecof.envs import (
 )
 from aiecof.envs.episodes import TERMS, Episodes
 from aiecof.envs.spaces import action_masks, observation_space, reward_space
-from aiecof.study import bench as bench_module
 from aiecof.system.observations import observation_fields
 from aiecof.system.scenario import READINGS, SCENARIOS, Scenario, load_scenario
 from aiecof.system.simulator import Simulator

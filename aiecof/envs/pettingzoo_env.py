@@ -88,7 +88,10 @@ class ParallelOffloadingEnv(pettingzoo.ParallelEnv):
         # PettingZoo's own test gives every environment an option called `options`.
         self._observations = self._episodes.begin(options, ("trace", "options"))[0]
         self.agents = list(self.possible_agents)
-        return self._by_agent(self._observations), self._infos()
+        infos = self._infos()
+        for info in infos.values():  # TorchRL warns of arrays that it cannot change when it looks at the first ones
+            info["action_mask"] = info["action_mask"].copy()
+        return self._by_agent(self._observations), infos
 
     def step(self, actions: dict[str, int]) -> tuple[dict[str, Any], ...]:
         """One slot: a decision from every agent."""

@@ -1,7 +1,6 @@
 """PPO in a single file, as CleanRL writes it, on Gymnasium's vector environment."""
 
 import gymnasium
-import numpy as np
 import torch
 from torch import nn
 from torch.distributions import Categorical
@@ -9,6 +8,11 @@ from torch.distributions import Categorical
 import aiecof  # noqa: F401 (registers the environments)
 
 GAMMA, LAMBDA, CLIP, EPOCHS, BATCH = 0.9, 0.95, 0.2, 4, 300
+
+
+def network(inputs, outputs):
+    hidden = [nn.Linear(inputs, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh()]
+    return nn.Sequential(*hidden, nn.Linear(64, outputs))
 
 
 def ppo(steps=150_000, seed=0):
@@ -19,14 +23,12 @@ def ppo(steps=150_000, seed=0):
         network_seed=0,
         autoreset_mode="SameStep",
     )
-    seen, actions = env.single_observation_space.shape[0], env.single_action_space.n
-    actor, critic = (
-        nn.Sequential(nn.Linear(seen, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, out))
-        for out in (int(actions), 1)
-    )
-    nn.init.zeros_(actor[-1].weight)
-    both = [*actor.parameters(), *critic.parameters()]
-    optimizer = torch.optim.Adam(both, lr=1e-3, eps=1e-5)
+    [inputs] = env.single_observation_space.shape
+    actor = network(inputs, int(env.single_action_space.n))
+    critic = network(inputs, 1)
+    nn.init.zeros_(actor[-1].weight)  # all places alike at first
+    both = nn.ModuleList([actor, critic])
+    optimizer = torch.optim.Adam(both.parameters(), lr=1e-3, eps=1e-5)
     slots = env.unwrapped.scenario.slots  # a rollout is an episode
     observation, _ = env.reset(seed=seed)
     for _ in range(steps // (slots * env.num_envs)):
@@ -34,39 +36,45 @@ def ppo(steps=150_000, seed=0):
         for _ in range(slots):
             seen = torch.as_tensor(observation)
             with torch.no_grad():
-                choice, value = Categorical(logits=actor(seen)), critic(seen)[:, 0]
+                choice = Categorical(logits=actor(seen))
+                value = critic(seen)[:, 0]
             action = choice.sample()
             observation, reward, ended, _, _ = env.step(action.numpy())
-            kept = torch.as_tensor(reward, dtype=torch.float32), torch.as_tensor(ended)
-            rollout.append((seen, action, choice.log_prob(action), value, *kept))
-        update(actor, critic, optimizer, both, *map(torch.stack, zip(*rollout, strict=True)))
-    return lambda observations, greedy: act(actor, observations, greedy)
+            paid = torch.as_tensor(reward, dtype=torch.float32)
+            before = choice.log_prob(action)
+            rollout.append((seen, action, before, value, paid))
+        update(both, optimizer, *map(torch.stack, zip(*rollout, strict=True)))
+
+    def act(observations, greedy):
+        with torch.no_grad():
+            logits = actor(torch.as_tensor(observations))
+        sampled = Categorical(logits=logits).sample()
+        return (logits.argmax(-1) if greedy else sampled).numpy()
+
+    return act
 
 
-def update(actor, critic, optimizer, both, seen, action, before, value, reward, ended):
-    advantage, last = torch.zeros_like(reward), torch.zeros(reward.shape[1])
+def update(both, optimizer, seen, action, before, value, reward):
+    actor, critic = both
+    # The rollout ends with the episode: no value follows its last slot.
+    following = torch.cat([value[1:], torch.zeros_like(value[:1])])
+    surprise = reward + GAMMA * following - value
+    advantage, later = torch.zeros_like(reward), 0.0
     for t in reversed(range(len(reward))):
-        # No value follows the last slot of an episode, and a rollout ends with it.
-        after = torch.zeros_like(last) if ended[t].all() else value[t + 1]
-        delta = reward[t] + GAMMA * after - value[t]
-        advantage[t] = last = delta + GAMMA * LAMBDA * last * ~ended[t]
+        advantage[t] = later = surprise[t] + GAMMA * LAMBDA * later
     target = (advantage + value).flatten()
-    seen, action, before = seen.flatten(0, 1), action.flatten(), before.flatten()
+    advantage, action = advantage.flatten(), action.flatten()
+    seen, before = seen.flatten(0, 1), before.flatten()
     for _ in range(EPOCHS):
         for rows in torch.randperm(len(target)).split(BATCH):
             choice = Categorical(logits=actor(seen[rows]))
             ratio = (choice.log_prob(action[rows]) - before[rows]).exp()
-            gain = advantage.flatten()[rows]
+            gain = advantage[rows]
             gain = (gain - gain.mean()) / (gain.std() + 1e-8)
-            clipped = torch.min(ratio * gain, ratio.clamp(1 - CLIP, 1 + CLIP) * gain)
-            error = (critic(seen[rows])[:, 0] - target[rows]) ** 2
+            near = ratio.clamp(1 - CLIP, 1 + CLIP)
+            policy_loss = -torch.min(ratio * gain, near * gain).mean()
+            value_loss = (critic(seen[rows])[:, 0] - target[rows]).square().mean()
             optimizer.zero_grad()
-            (0.5 * error.mean() - clipped.mean()).backward()
-            nn.utils.clip_grad_norm_(both, 0.5)
+            (policy_loss + 0.5 * value_loss).backward()
+            nn.utils.clip_grad_norm_(both.parameters(), 0.5)
             optimizer.step()
-
-
-def act(actor, observations, greedy):
-    with torch.no_grad():
-        logits = actor(torch.as_tensor(np.asarray(observations)))
-    return (logits.argmax(-1) if greedy else Categorical(logits=logits).sample()).numpy()

@@ -4,6 +4,7 @@ import numpy as np
 from sb3_contrib import MaskablePPO, RecurrentPPO
 
 from aiecof.envs import OffloadingVecEnv
+from clients.sb3 import acting
 
 
 def maskable(steps=120_000, seed=0):
@@ -19,9 +20,8 @@ def maskable(steps=120_000, seed=0):
         seed=seed,
         device="cpu",
     )
-    model.learn(steps)
     # Without a task every action is the same: no mask needed to play.
-    return lambda observations, greedy: model.predict(observations, deterministic=greedy)[0]
+    return acting(model.learn(steps))
 
 
 class Recurrent:
@@ -44,17 +44,17 @@ class Recurrent:
         return action
 
 
-def recurrent(steps=60_000, seed=0):
+def recurrent(steps=150_000, seed=0):
     env = OffloadingVecEnv("balanced", network_seed=0)
     model = RecurrentPPO(
         "MlpLstmPolicy",
         env,
-        n_steps=100,
-        batch_size=1_000,
+        n_steps=50,
+        batch_size=500,
         n_epochs=4,
         gamma=0.9,
         learning_rate=3e-3,
-        policy_kwargs={"lstm_hidden_size": 64},
+        policy_kwargs={"lstm_hidden_size": 64, "net_arch": []},
         seed=seed,
         device="cpu",
     )

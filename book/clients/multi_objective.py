@@ -5,6 +5,7 @@ import numpy as np
 from stable_baselines3 import PPO
 
 import aiecof  # noqa: F401 (registers the environments)
+from clients.sb3 import acting
 
 WEIGHTS = np.array([0.2, 0.25, 0.25, 0.3])  # delay, energy, drop, load
 
@@ -23,5 +24,4 @@ def ppo(steps=40_000, seed=0):
         seed=seed,
         device="cpu",
     )
-    model.learn(steps)
-    return lambda observations, greedy: model.predict(observations, deterministic=greedy)[0]
+    return acting(model.learn(steps))

@@ -72,4 +72,7 @@ def dqn(steps=300_000, seed=0):
 
 
 def acting(model):
-    return lambda observations, greedy: model.predict(observations, deterministic=greedy)[0]
+    def act(observations, greedy):
+        return model.predict(observations, deterministic=greedy)[0]
+
+    return act

@@ -5,14 +5,19 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.utils import set_random_seed
 
 from aiecof.envs import parallel_env
+from clients.sb3 import acting
 
 
 def ppo(steps=120_000, seed=0):
     set_random_seed(seed)
     env = parallel_env(scenario="balanced", network_seed=0)
-    env.reset(seed=seed)  # here, since SuperSuit's environment has no `seed` for SB3
+    env.reset(seed=seed)  # SuperSuit passes no seed on
     env = supersuit.pettingzoo_env_to_vec_env_v1(env)
-    env = supersuit.concat_vec_envs_v1(env, 1, base_class="stable_baselines3")
+    env = supersuit.concat_vec_envs_v1(
+        env,
+        1,
+        base_class="stable_baselines3",
+    )
     model = PPO(
         "MlpPolicy",
         env,
@@ -23,5 +28,4 @@ def ppo(steps=120_000, seed=0):
         learning_rate=1e-3,
         device="cpu",
     )
-    model.learn(steps)
-    return lambda observations, greedy: model.predict(observations, deterministic=greedy)[0]
+    return acting(model.learn(steps))

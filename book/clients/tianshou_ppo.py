@@ -10,6 +10,7 @@ from tianshou.env import DummyVectorEnv
 from tianshou.trainer import OnPolicyTrainerParams
 from tianshou.utils.net.common import Net
 from tianshou.utils.net.discrete import DiscreteActor, DiscreteCritic
+from torch.distributions import Categorical
 
 import aiecof  # noqa: F401 (registers the environments)
 
@@ -23,16 +24,20 @@ def ppo(steps=60_000, seed=0):
     env = DummyVectorEnv([make] * 10)
     env.seed(seed)
     seen, actions = env.observation_space[0], env.action_space[0]
-    body = {"state_shape": seen.shape, "hidden_sizes": [64, 64]}
+    body = {
+        "state_shape": seen.shape,
+        "hidden_sizes": [64, 64],
+        "activation": torch.nn.Tanh,
+    }
     actor = DiscreteActor(
-        preprocess_net=Net(**body, activation=torch.nn.Tanh),
+        preprocess_net=Net(**body),
         action_shape=actions.n,
         softmax_output=False,
     )
-    critic = DiscreteCritic(preprocess_net=Net(**body, activation=torch.nn.Tanh))
+    critic = DiscreteCritic(preprocess_net=Net(**body))
     policy = ProbabilisticActorPolicy(
         actor=actor,
-        dist_fn=lambda logits: torch.distributions.Categorical(logits=logits),
+        dist_fn=lambda logits: Categorical(logits=logits),
         action_space=actions,
         observation_space=seen,
         action_scaling=False,
@@ -59,11 +64,11 @@ def ppo(steps=60_000, seed=0):
             verbose=False,
         )
     )
-    return lambda observations, greedy: act(actor, observations, greedy)
 
+    def act(observations, greedy):
+        with torch.no_grad():
+            logits, _ = actor(observations)
+        sampled = Categorical(logits=logits).sample()
+        return (logits.argmax(-1) if greedy else sampled).numpy()
 
-def act(actor, observations, greedy):
-    with torch.no_grad():
-        logits, _ = actor(observations)
-    chosen = torch.distributions.Categorical(logits=logits).sample()
-    return (logits.argmax(-1) if greedy else chosen).numpy()
+    return act

@@ -15,7 +15,8 @@ EPOCHS, BATCH = 4, 10  # slots a minibatch, of 30 agents each
 
 def ppo(steps=75_000, seed=0):
     torch.manual_seed(seed)
-    env = PettingZooWrapper(parallel_env(scenario="balanced", network_seed=0), categorical_actions=True)
+    env = parallel_env(scenario="balanced", network_seed=0)
+    env = PettingZooWrapper(env, categorical_actions=True)
     [group] = env.group_map  # "agent"
     agents, seen = env.observation_spec[group, "observation"].shape
     body = {
@@ -28,7 +29,11 @@ def ppo(steps=75_000, seed=0):
     }
     logits = MultiAgentMLP(**body, n_agent_outputs=9, centralized=False)
     actor = ProbabilisticActor(
-        TensorDictModule(logits, [(group, "observation")], [(group, "logits")]),
+        TensorDictModule(
+            logits,
+            in_keys=[(group, "observation")],
+            out_keys=[(group, "logits")],
+        ),
         in_keys=[(group, "logits")],
         out_keys=[(group, "action")],
         distribution_class=Categorical,
@@ -51,7 +56,8 @@ def ppo(steps=75_000, seed=0):
     )
     loss.make_value_estimator(ValueEstimators.GAE, gamma=0.9, lmbda=0.95)
     optimizer = torch.optim.Adam(loss.parameters(), lr=1e-3)
-    for data in Collector(env, actor, frames_per_batch=100, total_frames=steps // agents):
+    frames = {"frames_per_batch": 100, "total_frames": steps // agents}
+    for data in Collector(env, actor, **frames):
         with torch.no_grad():
             loss.value_estimator(data)
         gain = data["advantage"]
@@ -60,14 +66,16 @@ def ppo(steps=75_000, seed=0):
             for rows in torch.randperm(len(data)).split(BATCH):
                 parts = loss(data[rows])
                 optimizer.zero_grad()
-                (parts["loss_objective"] + 0.5 * parts["loss_critic"]).backward()
+                total = parts["loss_objective"] + 0.5 * parts["loss_critic"]
+                total.backward()
                 torch.nn.utils.clip_grad_norm_(loss.parameters(), 0.5)
                 optimizer.step()
-    return lambda observations, greedy: act(logits, agents, observations, greedy)
 
-
-def act(logits, agents, observations, greedy):
-    with torch.no_grad():
+    def act(observations, greedy):
         rows = torch.as_tensor(observations).unflatten(0, (-1, agents))
-        found = logits(rows).flatten(0, 1)
-    return (found.argmax(-1) if greedy else Categorical(logits=found).sample()).numpy()
+        with torch.no_grad():
+            found = logits(rows).flatten(0, 1)
+        sampled = Categorical(logits=found).sample()
+        return (found.argmax(-1) if greedy else sampled).numpy()
+
+    return act
