@@ -277,8 +277,7 @@ def _decide(p, a, b, slot, first, actions, rewards):
             device["end"] = max(device["end"], outcome.end)
             _book_load(p, load[m], outcome, size[m], density[m], clock[m])
         else:
-            n = place - 1
-            c = 0 if p["shared_channel"] else n
+            n, c = place - 1, 0 if p["shared_channel"] else place - 1
             free, free_server = channel_end[m, c], server_end[n]
             outcome = run_on_server(p, size[m], density[m], server_clock[n], rate[m, n], free, free_server, slot)
             if p["queue_channels"]:
