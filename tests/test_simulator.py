@@ -525,7 +525,7 @@ def test_reference_energy_does_not_depend_on_what_it_is_used_for():
 SMALL_RUN = """
 import json
 from aiecof.system.simulator import Simulator
-from aiecof.system.workload import TOY_ACTIONS, toy_scenario, toy_trace
+from aiecof_book.toy import TOY_ACTIONS, toy_scenario, toy_trace
 
 simulator = Simulator(toy_scenario(energy_reference="own_history", cost_units="si"), record=True)
 rewards = simulator.run(toy_trace(), TOY_ACTIONS[None])
