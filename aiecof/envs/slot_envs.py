@@ -24,7 +24,8 @@ class DeviceEnv(View):
 
     The view that libraries learn in. The learner is one device of the network, the others follow a rule, and what the
     learner sees next is what became of its own queues and of the servers that all share. What it learns is a policy for
-    any device, since each episode gives it another one: afterwards all devices can play it.
+    any device, since each episode gives it another one: afterwards all devices can play it. On `balanced` SB3's PPO
+    reaches 87.4 that way after 60,000 transitions, where always-local is 70.5 (`book/clients/sb3.py`).
 
     Parameters
     ----------
@@ -165,8 +166,9 @@ class JointEnv(View):
     `reward` of `Simulator.metrics`. `info` is that of `DeviceEnv`, with `has_task` (M,), `action_mask` (M, N+1), and
     the means of the terms.
 
-    (N+1)^M joint actions are many: with 30 devices, plain PPO learns far more slowly here than from rows that share a
-    policy, since one number a slot has to tell 30 decisions apart. Use it for small networks and central methods.
+    (N+1)^M joint actions are many, and one number a slot has to tell M decisions apart: on `balanced` SB3's PPO reaches
+    76.9 after 60,000 slots, or 1.8 million decisions, where rows that share a policy reach 87.8 after 4,000 slots. Use
+    it for small networks and central methods.
     """
 
     def __init__(
