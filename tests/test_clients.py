@@ -15,7 +15,14 @@ import numpy as np
 import pytest
 import torch
 from clients import mean_reward
-from gymnasium.wrappers import NormalizeObservation, RecordEpisodeStatistics, RescaleObservation, TimeAwareObservation
+from gymnasium.utils.env_checker import check_env
+from gymnasium.wrappers import (
+    NormalizeObservation,
+    RecordEpisodeStatistics,
+    RescaleObservation,
+    TimeAwareObservation,
+    TransformReward,
+)
 from gymnasium.wrappers import vector as vector_wrappers
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecMonitor, VecNormalize
@@ -86,11 +93,16 @@ def test_mo_gymnasium_accepts_the_vector_of_rewards():
     weights = np.array([0.2, 0.25, 0.25, 0.3])
     many = mo_gymnasium.make("aiecof/OffloadingMO-v1", **SMALL)
     assert many.unwrapped.reward_space.shape == (4,)
+    device_rewards = many.unwrapped
     counted = mo_gymnasium.wrappers.MORecordEpisodeStatistics(many)
     rewards, info = played(counted)
     assert np.allclose(info["episode"]["r"], np.sum(rewards, axis=0), rtol=1e-4)
     single = mo_gymnasium.wrappers.LinearReward(mo_gymnasium.make("aiecof/OffloadingMO-v1", **SMALL), weight=weights)
     assert np.allclose(played(single)[0], played(device())[0], atol=1e-5)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is different from the unwrapped version")
+        # LinearReward itself hands out its weights again and again, which the checker would object to.
+        check_env(TransformReward(device_rewards, lambda reward: float(weights @ reward)), skip_render_check=True)
 
 
 def test_statistics_of_gymnasium_are_those_of_the_episode():

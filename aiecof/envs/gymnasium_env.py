@@ -43,7 +43,7 @@ class View(gymnasium.Env):
         """What the environment was made from; its `max_episode_steps` are `steps`.
 
         They are told here, not at the registration: there they would add a wrapper that cuts longer scenarios off and
-        calls every last step truncated.
+        calls every last step truncated. (`gymnasium.make(env.spec)` adds one of `steps`: its last step is both.)
         """
         return self._spec
 
