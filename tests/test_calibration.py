@@ -6,8 +6,9 @@ import pytest
 
 from aiecof.agents.policies import episode_metrics, record_actions
 from aiecof.agents.rules import make_policy
-from aiecof.study import calibration, reward_agreement
-from aiecof.study.calibration import CHOICES, COLUMNS, CONSTANTS, DYNAMICS, LITERAL, MEASURES, SEARCHED
+from aiecof.reconstruction import reward_agreement
+from aiecof.study import calibration
+from aiecof.study.calibration import CHOICES, COLUMNS, CONSTANTS, DYNAMICS, MEASURES, SEARCHED
 from aiecof.study.grids import LEARNED, UNTRAINED
 from aiecof.study.paper import NAMES, printed_rows
 from aiecof.study.store import read_table
@@ -44,7 +45,7 @@ def row_of(rows, wanted):
 def test_errors_by_another_route(choice):
     """`fitted` as a candidate: the worst deviation of the two rules, played slot by slot on other traces."""
     wanted = candidate("fitted", **choice)
-    row = row_of(calibration.candidate_errors(wanted, 20, ()), wanted)
+    row = row_of(calibration.candidate_errors(wanted, 20, ("busy_share",)), wanted)
     scenario = FITTED.replace(network="episode")
     rules = {name: {key: wanted[key] for key in keys} for name, keys in PARAMETERS.items()}
     played = {name: episode_metrics(make_policy(name, scenario, **p), scenario, 40) for name, p in rules.items()}
@@ -57,7 +58,7 @@ def test_errors_by_another_route(choice):
 PARAMETERS = {"random": ("levels",), "round-robin": ("places", "order")}
 
 
-@pytest.mark.parametrize("load", LITERAL)
+@pytest.mark.parametrize("load", calibration.RUNS[1:])
 def test_literal_loads_by_the_event_simulation(load):
     """One episode of both rules under another candidate, whose energy and load are added up from the tasks."""
     wanted = candidate("fitted", load=load, load_mean="decisions", energy_mean="slots", device_rounding="ceil")
@@ -138,18 +139,51 @@ def test_learned_rows_by_another_route():
 
 
 def judged(*rows):
-    names = ["departures", "error", "error_nine", "drop_rule"]
-    return pd.DataFrame(rows, columns=names).assign(**{name: "same" for name in DYNAMICS if name != "drop_rule"})
+    """Candidates by departures, error, worst error of nine rows, mean error of the learned ones, and a reading."""
+    names = ["departures", "error", "error_nine", "mean", "drop_rule"]
+    table = pd.DataFrame(rows, columns=names).assign(**{name: "same" for name in DYNAMICS if name != "drop_rule"})
+    return table.assign(**{f"error_{method}": table["mean"] for method in LEARNED})
+
+
+def chosen(*rows):
+    table = calibration.representatives(judged(*rows))
+    return table["error_nine"].to_dict(), table["mean"].to_dict()
 
 
 def test_representatives_follow_the_written_rule():
-    table = judged((2, 0.08, 0.30, "wait"), (1, 0.09, 0.25, "wait"), (1, 0.07, 0.40, "wait"), (3, 0.09, 0.2, "wait"))
-    assert calibration.representatives(table)["error_nine"].to_dict() == {"plain": 0.40, "nine-rows": 0.2}
+    rows = [(2, 0.08, 0.3, 0.1, "wait"), (1, 0.09, 0.25, 0.1, "wait"), (1, 0.07, 0.4, 0.1, "wait")]
+    assert chosen(*rows, (3, 0.09, 0.2, 0.1, "wait"))[0] == {"plain": 0.4, "nine-rows": 0.2}
+
+
+def test_of_equal_ones_the_first_by_departures_and_error_stands_for_nine_rows():
+    rows = [(1, 0.07, 0.4, 0.4, "wait"), (4, 0.1, 0.2, 0.01, "wait"), (3, 0.11, 0.2, 0.02, "wait")]
+    equals = [(3, 0.1, 0.2 + 1e-12, 0.03, "wait"), (3, 0.1, 0.2, 0.04, "wait")]
+    assert chosen(*rows, *equals)[1] == {"plain": 0.4, "nine-rows": 0.03}
 
 
 def test_the_second_representative_moves_tasks_differently_if_both_would_be_one():
-    table = judged((1, 0.07, 0.2, "wait"), (2, 0.07, 0.21, "wait"), (2, 0.08, 0.3, "deadline"))
-    assert calibration.representatives(table)["error_nine"].to_dict() == {"plain": 0.2, "nine-rows": 0.3}
+    rows = [(1, 0.07, 0.2, 0.1, "wait"), (2, 0.07, 0.21, 0.1, "wait"), (2, 0.08, 0.3, 0.1, "deadline")]
+    assert chosen(*rows)[0] == {"plain": 0.2, "nine-rows": 0.3}
+
+
+def test_committed_representatives_are_the_scenarios_of_that_name():
+    chosen = calibration.representatives(read_table("calibration_tied.parquet"))
+    for name, row in chosen.iterrows():
+        found, scenario = calibration.candidate_scenario(row.to_dict()), load_scenario(name)
+        same = {key: getattr(found.readings, key) for key in ("workload", *DYNAMICS, *MEASURES)}
+        assert {key: getattr(scenario.readings, key) for key in same} == same
+        for key in ("tau_max_slots", "largest_size"):
+            assert getattr(scenario, key) == getattr(found, key)
+        assert scenario.workload_scale == pytest.approx(found.workload_scale, rel=1e-9)
+
+
+def test_committed_candidates_are_put_back_and_tied():
+    tied = read_table("calibration_tied.parquet")
+    assert not tied.duplicated(["workload_scale", *SEARCHED]).any()
+    assert (tied["error"] <= tied["error"].min() + tied["tie"]).all()
+    assert tied["departures"].equals(calibration.departures(tied))
+    for row in tied.sample(5, random_state=0)[["workload_scale", *SEARCHED]].to_dict("records"):
+        assert calibration.put_back(row) == row
 
 
 def test_untrained_rows_come_out_within_a_quarter():

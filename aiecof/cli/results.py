@@ -108,7 +108,8 @@ def calibrate(jobs: Jobs = 1) -> None:
     with progress_bar("Candidates") as update:
         candidates = calibration.search(jobs, update)
     tied = calibration.judge(calibration.equals(candidates, jobs), jobs)
-    write_table("calibration.csv", calibration.best_of_families(candidates))
+    best = candidates.groupby("family").head(5).sort_values(["family", "error"], kind="stable")
+    write_table("calibration.csv", best)
     write_table("calibration_tied.parquet", tied)
     write_table("identifiability.csv", calibration.identifiability(candidates, tied["tie"].iloc[0]))
     write_table("reward_agreement.csv", reward_agreement())

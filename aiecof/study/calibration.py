@@ -12,7 +12,8 @@ The question is settled without any training, by rules that stood here before th
 - The seven learned rows are evidence beside. Each is compared with a coin that keeps a task with a probability, free
   for each row, and else takes any server; its error is the worst of four deviations, at the best probability.
 - `PLAIN` is the tied candidate with the fewest departures and then the smallest error, `NINE_ROWS` the one with the
-  smallest worst error over all nine rows; if that is `PLAIN`, the next whose readings that move tasks are others.
+  smallest worst error over all nine rows; if that is `PLAIN`, the next whose readings that move tasks are others. Of
+  equal ones the first is taken, by departures, error, and the order of `SEARCHED`'s values.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ from aiecof.system.simulator import Simulator
 from aiecof.system.workload import Trace, draw_trace
 
 PLAIN, NINE_ROWS = "plain", "nine-rows"
-EXPLAINED, NEAR, KEPT = 0.25, 0.2, 0.16
-"""Largest error: of Random's row alone that gets a system into the second pass, and there of both rows that gets it
-workloads around its own; in a few episodes that gets a candidate more of them; in those that is kept."""
+EXPLAINED, KEPT = 0.2, 0.16
+"""Largest error in a few episodes, of Random's row alone and then of both, that gets more of them; in those, of what is
+kept."""
 COARSE, FINE, JUDGED = 3, 20, 10
 """Episodes a candidate: in the first pass, in the second, and for coins and rules on the tied ones."""
 
@@ -62,7 +63,8 @@ DYNAMICS = ("device_rounding", "server_rounding", "transmission_rounding", "chan
 SYSTEM = ("family", "workload_scale", *CONSTANTS, *DYNAMICS)
 MEASURES = ("delay_mean", "energy_mean", "load", "load_mean")
 WAYS = list(itertools.product(*(READINGS[name] for name in MEASURES)))
-LITERAL = ("literal", "literal_seconds")
+RUNS = ("busy_share", "literal", "literal_seconds")
+"""Loads that take a run each; `local_share` is measured with the first."""
 CHOICES: dict[str, tuple[Any, ...]] = {"levels": (1, 2), "places": CIRCLES, "order": ORDERS}
 """What Random and Round-Robin may be (`agents.rules`); as `balanced` has them first."""
 SEARCHED = ("family", *CONSTANTS, *DYNAMICS, *MEASURES, *CHOICES)
@@ -104,9 +106,8 @@ def candidate_scenario(candidate: dict[str, Any]) -> Scenario:
 
 @lru_cache(maxsize=8)
 def _trace(family: str, scale: float, largest: float, episodes: int) -> Trace:
-    kinds = (TaskKind("uniform", (2e6, largest)),)
-    changes = {"workload": FAMILIES[family][0], "workload_scale": scale, "task_kinds": kinds, "network": "episode"}
-    return draw_trace(load_scenario("balanced", **changes), episodes, split="reference")
+    workload = {"family": family, "workload_scale": scale, "largest_size": largest, "tau_max_slots": 1}
+    return draw_trace(candidate_scenario(workload), episodes, split="reference")
 
 
 def _actions(rules: list[tuple[str, dict[str, Any]]], scenario: Scenario, episodes: int) -> np.ndarray:
@@ -121,38 +122,35 @@ def _blind_actions(kind: str, episodes: int) -> np.ndarray:
     return _actions(_BLIND[kind], load_scenario("balanced", network="episode"), episodes)
 
 
-def _simulate(candidate: dict[str, Any], actions: np.ndarray) -> Simulator:
-    """The candidate's simulator after (K, B, T, M) actions, as K x B replicas."""
-    count, episodes = actions.shape[:2]
-    trace = _trace(*(candidate[name] for name in ("family", "workload_scale", "largest_size")), episodes)
-    simulator = Simulator(candidate_scenario(candidate))
-    repeated = Trace(**{name: np.concatenate([values] * count) for name, values in vars(trace).items()})
-    simulator.run(repeated, actions.reshape(-1, *actions.shape[2:]))
-    return simulator
-
-
-def _measure(candidate: dict[str, Any], actions: np.ndarray, literal: tuple[str, ...]) -> np.ndarray:
+def _measure(candidate: dict[str, Any], actions: np.ndarray, load: str) -> np.ndarray:
     """(K, B, ways, 4): `COLUMNS` of each of (K, B, T, M) actions, in each episode, measured in each of `WAYS`.
 
-    literal : tuple of str
-        Which of `LITERAL` to measure: each takes a run of its own. The others are infinite.
+    load : str
+        Of `RUNS`: only Eq. (12) needs a run of its own. Loads that this run does not measure are infinite.
     """
-    busy = _simulate(candidate | {"load": "busy_share"}, actions)
-    runs = {"busy_share": busy, "local_share": busy}
-    runs |= {load: _simulate(candidate | {"load": load}, actions) for load in literal}
-    means = {
-        (name, mean): busy.metrics(Readings(**{f"{name}_mean": mean}))[name]
+    count, episodes = actions.shape[:2]
+    trace = _trace(*(candidate[name] for name in ("family", "workload_scale", "largest_size")), episodes)
+    repeated = Trace(**{name: np.concatenate([values] * count) for name, values in vars(trace).items()})
+    run = Simulator(candidate_scenario(candidate | {"load": load}))
+    run.run(repeated, actions.reshape(-1, *actions.shape[2:]))
+
+    def measured(metric: str, **readings: str) -> np.ndarray:
+        return run.metrics(Readings(**readings))[metric]
+
+    delay, energy = (
+        {mean: measured(name, **{f"{name}_mean": mean}) for mean in READINGS[f"{name}_mean"]}
         for name in ("delay", "energy")
-        for mean in READINGS["delay_mean"]
-    }
-    loads = {
-        (load, mean): run.metrics(Readings(load=load, load_mean=mean))["load"]
-        for load, run in runs.items()
-        for mean in READINGS["load_mean"]
-    }
-    drops, missing = busy.metrics()["drop_rate"], np.full(busy.replicas, np.inf)
-    found = [(means["delay", d], means["energy", e], drops, loads.get((*load,), missing)) for d, e, *load in WAYS]
+    )
+    here = [name for name in READINGS["load"] if _run_of(name) == load]
+    loads = {(n, mean): measured("load", load=n, load_mean=mean) for n in here for mean in READINGS["load_mean"]}
+    drops, missing = measured("drop_rate"), np.full(run.replicas, np.inf)
+    found = [(delay[d], energy[e], drops, loads.get((*way,), missing)) for d, e, *way in WAYS]
     return np.array(found).reshape(len(WAYS), len(COLUMNS), *actions.shape[:2]).transpose(2, 3, 0, 1)
+
+
+def _run_of(load: str) -> str:
+    """Of `RUNS`, the one that measures a load."""
+    return load if load in RUNS else RUNS[0]
 
 
 @lru_cache(maxsize=1)
@@ -161,23 +159,28 @@ def _printed() -> pd.DataFrame:
     return printed_rows().rename({theirs: ours for ours, theirs in NAMES.items()})[list(COLUMNS)].astype(float)
 
 
-def _errors(
-    candidate: dict[str, Any], kind: str, episodes: int, literal: tuple[str, ...]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Relative deviations of Random, (levels, ways, 4), and of Round-Robin, (circles, ways, 4), from their rows."""
-    ours = _measure(candidate, _blind_actions(kind, episodes), literal).mean(axis=1)
-    parts = ours[: len(_RANDOM)], ours[len(_RANDOM) :]
-    rows = _printed().loc[["random", "round-robin"]].to_numpy()
-    return tuple(np.abs(part / row - 1.0) for part, row in zip(parts, rows, strict=True))
+def _deviations(candidate: dict[str, Any], kind: str, episodes: int, runs: tuple[str, ...]) -> np.ndarray:
+    """(levels, circles, ways, 4): the worse of the relative deviations of Random and of Round-Robin from their rows.
+
+    Of "random" alone there is one circle. Literal loads are left out where all else is too far off.
+    """
+    (random, turns), ours = _printed().loc[["random", "round-robin"]].to_numpy(), np.inf
+    for load in runs:
+        ours = np.minimum(ours, _measure(candidate, _blind_actions(kind, episodes), load).mean(axis=1))
+        errors = np.abs(ours[: len(_RANDOM), None] / random - 1.0)
+        if kind == "untrained":
+            errors = np.maximum(errors, np.abs(ours[None, len(_RANDOM) :] / turns - 1.0))
+        if errors[..., :3].max(axis=-1).min() > EXPLAINED:
+            break
+    return errors
 
 
-def candidate_errors(candidate: dict[str, Any], episodes: int, literal: tuple[str, ...] = LITERAL) -> pd.DataFrame:
-    """The errors of a system under every way to measure and every choice of the two rules.
+def candidate_errors(candidate: dict[str, Any], episodes: int, runs: tuple[str, ...] | None = None) -> pd.DataFrame:
+    """The errors of a system under every way to measure, by `RUNS` or some of them, and every choice of the two rules.
 
     One row each: `SEARCHED`, workload_scale, error_delay ... error_load (the worse of the two rules) and error.
     """
-    random, turns = _errors(candidate, "untrained", episodes, literal)
-    errors = np.maximum(random[:, None], turns[None])
+    errors = _deviations(candidate, "untrained", episodes, runs or RUNS)
     level, circle, way = np.indices(errors.shape[:3]).reshape(3, -1)
     columns = {name: candidate[name] for name in SYSTEM}
     columns |= dict(zip(MEASURES, np.array(WAYS, object)[way].T, strict=True))
@@ -191,10 +194,8 @@ def _first_pass(block: list[dict[str, Any]]) -> pd.DataFrame:
     """The smallest error of Random's row alone, no candidate's can be smaller; by load and by levels."""
     rows = []
     for candidate in block:
-        errors, _ = _errors(candidate, "random", COARSE, ())
-        if errors[..., :3].max(axis=-1).min() <= EXPLAINED:
-            errors, _ = _errors(candidate, "random", COARSE, LITERAL)
-        worst = pd.DataFrame(errors.max(axis=-1), CHOICES["levels"], [load for _, _, load, _ in WAYS])
+        worst = _deviations(candidate, "random", COARSE, RUNS)[:, 0].max(axis=-1)
+        worst = pd.DataFrame(worst, CHOICES["levels"], [load for _, _, load, _ in WAYS])
         rows.append(worst.min().groupby(level=0).min().to_dict() | worst.min(axis=1).to_dict())
     return pd.DataFrame(block).join(pd.DataFrame(rows))
 
@@ -206,8 +207,8 @@ def _second_pass(system: dict[str, Any]) -> pd.DataFrame:
     for factor in FACTORS if around else (1.0,):
         candidate = system | {"workload_scale": system["workload_scale"] * factor}
         rows = candidate_errors(candidate, COARSE)
-        near = set(rows["load"][rows["error"] <= NEAR])
-        found.append(candidate_errors(candidate, FINE, tuple(near.intersection(LITERAL))) if near else rows)
+        near = set(rows["load"][rows["error"] <= EXPLAINED].map(_run_of))
+        found.append(candidate_errors(candidate, FINE, tuple(near)) if near else rows)
     rows = pd.concat(found[1:], ignore_index=True)
     best = pd.concat([rows.groupby(name)["error"].idxmin() for name in (*MEASURES, *CHOICES)])
     return rows[rows.index.isin(best) | (rows["error"] <= KEPT)]
@@ -247,18 +248,14 @@ def search(jobs: int = 1, progress: Callable[[int, int], None] = lambda done, to
     return found.sort_values("error", kind="stable", ignore_index=True)
 
 
-def _literal(*loads: str) -> tuple[str, ...]:
-    return tuple(load for load in LITERAL if load in loads)
-
-
 @lru_cache(maxsize=1024)
-def _untrained(values: tuple[Any, ...], episodes: int, literal: tuple[str, ...]) -> np.ndarray:
-    return _measure(dict(zip(SYSTEM, values, strict=True)), _blind_actions("untrained", episodes), literal)
+def _untrained(values: tuple[Any, ...], episodes: int, load: str) -> np.ndarray:
+    return _measure(dict(zip(SYSTEM, values, strict=True)), _blind_actions("untrained", episodes), load)
 
 
 def numbers(candidate: dict[str, Any], episodes: int) -> np.ndarray:
     """(2, B, 4): what Random and Round-Robin come to under a candidate, in each episode."""
-    table = _untrained(tuple(candidate[name] for name in SYSTEM), episodes, _literal(candidate["load"]))
+    table = _untrained(tuple(candidate[name] for name in SYSTEM), episodes, _run_of(candidate["load"]))
     turns = {name: candidate[name] for name in ("places", "order")}
     rules = [
         _BLIND["untrained"].index(rule)
@@ -321,10 +318,10 @@ def fit_shares(coins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _judge(group: pd.DataFrame, attempts: np.ndarray) -> pd.DataFrame:
-    candidate, literal = group.iloc[0].to_dict(), _literal(*group["load"])
+    candidate, runs = group.iloc[0].to_dict(), set(group["load"].map(_run_of))
     ways = [WAYS.index(way) for way in group[list(MEASURES)].itertuples(index=False, name=None)]
     coins, ours = (
-        _measure(candidate, actions, literal).mean(axis=1)[:, ways]
+        np.min([_measure(candidate, actions, load).mean(axis=1)[:, ways] for load in runs], axis=0)
         for actions in (_blind_actions("coins", JUDGED), attempts)
     )
     share, error = fit_shares(coins)
@@ -360,15 +357,11 @@ def judge(tied: pd.DataFrame, jobs: int = 1) -> pd.DataFrame:
 def representatives(judged: pd.DataFrame) -> pd.DataFrame:
     """The two candidates that stand for all, by the rules at the top: rows `PLAIN` and `NINE_ROWS`."""
     plain = judged.sort_values(["departures", "error"], kind="stable").iloc[0]
-    ranked = judged.sort_values("error_nine", kind="stable")
+    ranked = judged.assign(rounded=judged["error_nine"].round(9))
+    ranked = ranked.sort_values(["rounded", "departures", "error"], kind="stable")
     if ranked.index[0] == plain.name:
         ranked = ranked[(ranked[list(DYNAMICS)] != plain[list(DYNAMICS)]).any(axis=1)]
-    return pd.DataFrame([plain, ranked.iloc[0]], [PLAIN, NINE_ROWS])
-
-
-def best_of_families(candidates: pd.DataFrame, count: int = 5) -> pd.DataFrame:
-    """The best few candidates of each family of workloads, with their errors."""
-    return candidates.groupby("family", sort=True).head(count).sort_values(["family", "error"], kind="stable")
+    return pd.DataFrame([plain, judged.loc[ranked.index[0]]], [PLAIN, NINE_ROWS])
 
 
 def identifiability(candidates: pd.DataFrame, tie: float) -> pd.DataFrame:
