@@ -190,14 +190,18 @@ def candidate_errors(candidate: dict[str, Any], episodes: int, runs: tuple[str, 
     return pd.DataFrame(columns | {"error": errors.max(axis=-1).ravel()})
 
 
+_BOUNDS = {level: [f"{level} {load}" for load in READINGS["load"]] for level in CHOICES["levels"]}
+"""Columns of the first pass, by levels of Random."""
+
+
 def _first_pass(block: list[dict[str, Any]]) -> pd.DataFrame:
-    """The smallest error of Random's row alone, no candidate's can be smaller; by load and by levels."""
+    """The smallest error of Random's row alone, no candidate's can be smaller, with its levels and each load."""
     rows = []
     for candidate in block:
         worst = _deviations(candidate, "random", COARSE, RUNS)[:, 0].max(axis=-1)
-        worst = pd.DataFrame(worst, CHOICES["levels"], [load for _, _, load, _ in WAYS])
-        rows.append(worst.min().groupby(level=0).min().to_dict() | worst.min(axis=1).to_dict())
-    return pd.DataFrame(block).join(pd.DataFrame(rows))
+        ways = {load: [way[2] == load for way in WAYS] for load in READINGS["load"]}
+        rows.append([worst[i, ways[load]].min() for i in range(len(worst)) for load in ways])
+    return pd.DataFrame(block).join(pd.DataFrame(rows, columns=sum(_BOUNDS.values(), [])))
 
 
 def _second_pass(system: dict[str, Any]) -> pd.DataFrame:
@@ -216,11 +220,12 @@ def _second_pass(system: dict[str, Any]) -> pd.DataFrame:
 
 def _left(coarse: pd.DataFrame) -> pd.DataFrame:
     """What the first pass leaves to the second: what Random's row does not exclude, and the best of each value."""
-    bounds = [*READINGS["load"], *CHOICES["levels"]]
-    coarse = coarse.assign(bound=coarse[bounds].min(axis=1)).sort_values("bound", kind="stable")
-    heads = [coarse.nsmallest(10, bound) for bound in bounds]
-    heads += [coarse.groupby(name).head(10) for name in ("family", *CONSTANTS, *DYNAMICS)]
-    return coarse[(coarse["bound"] <= EXPLAINED) | coarse.index.isin(pd.concat(heads).index)].sort_index()
+    left = []
+    for bounds in _BOUNDS.values():
+        ranked = coarse.assign(bound=coarse[bounds].min(axis=1)).sort_values("bound", kind="stable")
+        left += [ranked[ranked["bound"] <= EXPLAINED], *(coarse.nsmallest(10, bound) for bound in bounds)]
+        left += [ranked.groupby(name).head(10) for name in ("family", *CONSTANTS, *DYNAMICS)]
+    return coarse.loc[pd.concat(left).index.unique().sort_values()]
 
 
 def _all(work: Callable[..., pd.DataFrame], parts: list[Any], jobs: int, progress: Callable = lambda *_: None) -> Any:
