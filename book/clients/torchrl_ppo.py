@@ -17,6 +17,7 @@ def ppo(steps=75_000, seed=0):
     torch.manual_seed(seed)
     env = parallel_env(scenario="balanced", network_seed=0)
     env = PettingZooWrapper(env, categorical_actions=True)
+    env.set_seed(seed)
     [group] = env.group_map  # "agent"
     agents, seen = env.observation_spec[group, "observation"].shape
     body = {
