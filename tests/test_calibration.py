@@ -6,9 +6,8 @@ import pytest
 
 from aiecof.agents.policies import episode_metrics, record_actions
 from aiecof.agents.rules import make_policy
-from aiecof.reconstruction import reward_agreement
-from aiecof.study import calibration
-from aiecof.study.calibration import CHOICES, COLUMNS, CONSTANTS, DYNAMICS, MEASURES, SEARCHED
+from aiecof.reconstruction import calibration, reward_agreement
+from aiecof.reconstruction.calibration import CHOICES, COLUMNS, CONSTANTS, DYNAMICS, MEASURES, SEARCHED
 from aiecof.study.grids import LEARNED, UNTRAINED
 from aiecof.study.paper import NAMES, printed_rows
 from aiecof.study.store import read_table

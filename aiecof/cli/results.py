@@ -101,8 +101,8 @@ def verify(
 
 def calibrate(jobs: Jobs = 1) -> None:
     """Search the readings that explain the rows of Table IV, and the reward that follows the objective."""
+    from aiecof.reconstruction import calibration
     from aiecof.reconstruction.reward_agreement import reward_agreement
-    from aiecof.study import calibration
     from aiecof.study.store import write_table
 
     with progress_bar("Candidates") as update:
