@@ -38,8 +38,9 @@ quick: $(INSTALLED)  ## retrain a small version of every experiment into runs/qu
 	$(BIN)/aiecof run all --profile quick --jobs $(JOBS)
 	$(BIN)/aiecof figures --results runs/quick --out _build/figures-quick
 
-bench: $(INSTALLED)  ## measure the speed of the simulator and of the training
+bench: $(INSTALLED)  ## measure the speed of the simulator, of the environments and of the training
 	$(BIN)/aiecof bench simulator
+	$(BIN)/aiecof bench environments
 	$(BIN)/aiecof bench training
 
 results: $(INSTALLED)  ## compute what is missing in results/, JOBS=2 at a time (from nothing: many hours; it resumes)
