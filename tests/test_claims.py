@@ -39,7 +39,7 @@ from aiecof.study.verdicts import (
     VERDICTS,
     Better,
 )
-from aiecof.system.scenario import load_scenario
+from aiecof.system.scenario import READINGS, load_scenario
 from aiecof.system.simulator import Simulator
 from aiecof.system.workload import draw_trace
 
@@ -531,7 +531,7 @@ def test_limits_of_table_iii_by_hand():
 
 
 @pytest.mark.parametrize("name", ["table-iii", "balanced", "fitted"])
-@pytest.mark.parametrize("load", ["busy_share", "local_share", "literal"])
+@pytest.mark.parametrize("load", READINGS["load"])
 def test_no_rule_goes_beyond_the_limits(name, load):
     changes = {"in_flight": "complete", "energy_mean": "slots", "load_mean": "slots", "device_rounding": "ceil"}
     scenario = load_scenario(name, load=load, **changes)
