@@ -12,6 +12,7 @@ __version__ = "0.2.0"
 _PLACES = {
     "InvalidInput": "aiecof.checks",
     "Scenario": "aiecof.system.scenario",
+    "Weights": "aiecof.system.scenario",
     "load_scenario": "aiecof.system.scenario",
     "draw_trace": "aiecof.system.workload",
     "Simulator": "aiecof.system.simulator",
@@ -25,6 +26,7 @@ _PLACES = {
     "ParallelOffloadingEnv": "aiecof.envs",
     "lower_bound": "aiecof.study.lower_bound",
     "mean_interval": "aiecof.study.statistics",
+    "paired_difference": "aiecof.study.statistics",
     "read_table": "aiecof.study.store",
 }
 __all__ = [*_PLACES]
