@@ -36,9 +36,9 @@ from aiecof.system.simulator import Simulator
 from aiecof.system.workload import Trace, draw_trace
 
 PLAIN, NINE_ROWS = "plain", "nine-rows"
-EXPLAINED, KEPT = 0.2, 0.16
-"""Largest error in a few episodes, of Random's row alone and then of both, that gets more of them; in those, of what is
-kept."""
+EXPLAINED, NEAR, KEPT = 0.25, 0.2, 0.16
+"""Largest error in a few episodes, of Random's row alone or of both, with which a system is looked at further, and with
+which a candidate gets more episodes; in those, the largest that is kept."""
 COARSE, FINE, JUDGED = 3, 20, 10
 """Episodes a candidate: in the first pass, in the second, and for coins and rules on the tied ones."""
 
@@ -211,7 +211,7 @@ def _second_pass(system: dict[str, Any]) -> pd.DataFrame:
     for factor in FACTORS if around else (1.0,):
         candidate = system | {"workload_scale": system["workload_scale"] * factor}
         rows = candidate_errors(candidate, COARSE)
-        near = set(rows["load"][rows["error"] <= EXPLAINED].map(_run_of))
+        near = set(rows["load"][rows["error"] <= NEAR].map(_run_of))
         found.append(candidate_errors(candidate, FINE, tuple(near)) if near else rows)
     rows = pd.concat(found[1:], ignore_index=True)
     best = pd.concat([rows.groupby(name)["error"].idxmin() for name in (*MEASURES, *CHOICES)])
