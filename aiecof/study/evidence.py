@@ -53,7 +53,7 @@ class Facts:
 
     def __init__(self, read: Callable[[str], pd.DataFrame], declared: Manifest, arm: str = PRIMARY):
         self._read, self._tables, self.arm = read, {}, check_choice("arm", arm, tuple(ARM_NAMES))
-        self._declared = declared
+        self._declared, self._values = declared, {}
         self.rules = declared.of_kind("rule")
         self.added = [name for name in declared.of_kind("learned") if declared.players[name].added]
 
@@ -98,7 +98,12 @@ class Facts:
 
     def values(self, table: str, where: Where, metric: str) -> pd.Series:
         """One number a seed, without NaN."""
-        rows = self.rows(table, where).set_index("seed")
+        key = (table, tuple(where.items()), metric)
+        if key not in self._values:
+            self._values[key] = self._measure(self.rows(table, where).set_index("seed"), metric)
+        return self._values[key]
+
+    def _measure(self, rows: pd.DataFrame, metric: str) -> pd.Series:
         if metric in CURVES:
             return self._curve_values(rows["run"], CURVES[metric])
         if metric == IMBALANCE:
