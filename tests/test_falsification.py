@@ -8,7 +8,17 @@ from aiecof.study.claims import CLAIMS, decide
 from aiecof.study.evidence import ARM_NAMES, FEWEST, Facts, NoResults
 from aiecof.study.grids import LEARNED
 from aiecof.study.store import manifest, read_table
-from aiecof.study.verdicts import DIRECTION, IMPOSSIBLE, INCONSISTENT, MATCHED, NO_RESULTS, REFUTED, REPRODUCED, Better
+from aiecof.study.verdicts import (
+    DIRECTION,
+    IMPOSSIBLE,
+    INCONSISTENT,
+    MATCHED,
+    NO_RESULTS,
+    REFUTED,
+    REPRODUCED,
+    UNDECIDED,
+    Better,
+)
 
 SWEEPS = [f"figure_{name}.csv" for name in ("3a", "3b", "3c", "4", "7", "8", "9")]
 RESULTS = {*(arm.table for arm in ARM_NAMES.values()), *SWEEPS, "ablation.csv", "memory.csv"}
