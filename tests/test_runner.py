@@ -131,8 +131,8 @@ def test_a_training_s_rows_are_what_it_learned(finished, tmp_path):
     rows = runs.query("run == @fingerprint").set_index("actions")
     whole = train("a2c", TINY, 3, 1, tmp_path)
     for kind, greedy in {"sampled": False, "greedy": True}.items():
-        policy, scenario = load_policy(finished[0] / fingerprint / "policy.safetensors", greedy=greedy, seed=1)
-        policy.streams = "batch"  # as in every experiment that is not of the plan
+        place = finished[0] / fingerprint / "policy.safetensors"
+        policy, scenario = load_policy(place, greedy=greedy, seed=1, streams="batch")  # as in all but the plan's
         assert scenario == TINY
         played = evaluate(policy, TINY, draw_trace(TINY, EVALUATION, 1, split="evaluation")).metrics()
         again = whole.evaluate(EVALUATION, greedy=greedy, streams="batch").metrics()

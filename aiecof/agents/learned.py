@@ -81,7 +81,9 @@ class LearnedPolicy:
         return self.policy.get_distribution(rows).distribution.logits
 
 
-def load_policy(path: str | Path, *, greedy: bool | None = None, seed: int = 0) -> tuple[LearnedPolicy, Scenario]:
+def load_policy(
+    path: str | Path, *, greedy: bool | None = None, seed: int = 0, streams: str = "episode"
+) -> tuple[LearnedPolicy, Scenario]:
     """What `Run.export` wrote, ready to act, and the scenario that it was trained on."""
     try:
         with safe_open(path, "pt", backend="pread") as file:
@@ -97,4 +99,4 @@ def load_policy(path: str | Path, *, greedy: bool | None = None, seed: int = 0) 
     model = chosen.build(env, description["seed"], **description["hyperparameters"])
     model.policy.load_state_dict(weights)
     greedy = chosen.counts == "greedy" if greedy is None else greedy
-    return LearnedPolicy(model, chosen.history, greedy, seed), scenario
+    return LearnedPolicy(model, chosen.history, greedy, seed, streams), scenario

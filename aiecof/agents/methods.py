@@ -102,7 +102,6 @@ class Method:
 
 _LSTM = {**_TWO_LAYERS, "lstm_hidden_size": 64, "optimizer_kwargs": _ADAM}
 _MLP = {**_TWO_LAYERS, "optimizer_kwargs": _ADAM}
-_STACKED = _MLP | {"history": 4}
 
 METHODS: dict[str, Method] = {
     method.name: method

@@ -32,8 +32,9 @@ def replay_edge_services(results: Path | None = None) -> pd.DataFrame:
     for name in dict.fromkeys(scenario for scenario, _ in KEPT):
         scenario = load_scenario(name)
         trace = draw_trace(scenario, EPISODES, 0)
+        place = (results or results_folder()) / "policies"
         players = {
-            method: load_policy((results or results_folder()) / f"policies/{name}-{method}.safetensors")[0]
+            method: load_policy(place / f"{name}-{method}.safetensors", streams="batch")[0]
             for s, method in KEPT
             if s == name
         }

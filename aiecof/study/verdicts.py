@@ -28,7 +28,7 @@ import numpy as np
 import pandas as pd
 
 from aiecof.study.curves import MEASURES
-from aiecof.study.evidence import SHARE, SHARES, Comparison, Facts, NoResults, Where, in_words
+from aiecof.study.evidence import FEWEST, SHARE, SHARES, Comparison, Facts, NoResults, Where, in_words
 from aiecof.study.grids import UNTRAINED
 from aiecof.study.paper import NAMES
 from aiecof.study.statistics import Interval, holm, mean_interval
@@ -288,8 +288,8 @@ class Grows(Test):
         where, span = TOPPO | self.where, max(self.values) - min(self.values)
         found = [facts.values(self.table, {**where, self.along: value}, self.metric) for value in self.values]
         table = pd.concat(found, axis=1, join="inner").to_numpy()
-        if len(table) < 3:
-            raise NoResults(f"{facts.arm}: fewer than 3 seeds in results/{self.table}")
+        if len(table) < FEWEST:
+            raise NoResults(f"{facts.arm}: fewer than {FEWEST} seeds in results/{self.table}")
         slopes = np.polyfit(self.values, table.T, 1)[0] * span
         change, margin = mean_interval(slopes), facts.margin(self.metric)
         name = MEASURES[self.metric].title.lower()
