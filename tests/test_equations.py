@@ -74,7 +74,7 @@ def test_pages_have_the_titles_they_show():
     titles = book_titles(ROOT)
     assert next(iter(titles)) == "book/index.md"
     assert titles["book/notation.md"] == "Notation"
-    assert titles["notebooks/10_table_iv.ipynb"] == "Which method is best?"
+    assert titles["notebooks/table_iv.ipynb"] == "Which method is best?"
     assert {page for _, page in book_anchors(ROOT)} <= titles.keys()
 
 

@@ -13,7 +13,7 @@ from scipy.stats import binom
 
 from aiecof.system import objective
 
-CHAPTER = Path(__file__).resolve().parent.parent / "notebooks/26_where_table_iv_comes_from.ipynb"
+CHAPTER = Path(__file__).resolve().parent.parent / "notebooks/where_table_iv_comes_from.ipynb"
 ENERGIES = pytest.mark.parametrize("a, b", [(71.4, 5762.0), (71.6, 4555.0), (1.0, 2.0), (3.0, 3.3), (0.5, 500.0)])
 
 

@@ -126,7 +126,7 @@ playground.mount("task", ({ scenarios }) => {
     ],
   };
 
-  const link = (n) => element("a", { href: `01_cost_of_one_task.html#eq-${n}` }, `(${n})`);
+  const link = (n) => element("a", { href: `one_task.html#eq-${n}` }, `(${n})`);
   const sliders = Object.fromEntries(SLIDERS.map((entry) => [entry.name, slider(entry, () => render())]));
   const names = Object.keys(scenarios);
   const scenario = choice(names, () => load());

@@ -34,12 +34,12 @@ _KINDS = {
     ),
     "task": (
         "The costs of one task",
-        'Its equations and their figures are in <a href="01_cost_of_one_task.html">What does one task cost?</a>',
+        'Its equations and their figures are in <a href="one_task.html">What does one task cost?</a>',
         ("playground", "playground-costs", "playground-task"),
     ),
     "capacity": (
         "Capacity and arrivals",
-        'Its arithmetic is in <a href="00_tables.html#feasibility">Who can carry the load?</a>',
+        'Its arithmetic is in <a href="tables.html#feasibility">Who can carry the load?</a>',
         ("playground", "playground-capacity"),
     ),
 }
