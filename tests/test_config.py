@@ -32,7 +32,7 @@ def assert_one_error(error: InvalidInput, field: str, value: object = ...) -> No
     assert error.args[0] == field
     assert str(error).startswith(f"{field}: got ") and ", allowed: " in str(error) and "\n" not in str(error)
     if value is not ...:
-        assert repr(value) in str(error)
+        assert repr(value)[:180] in str(error)
     assert len(error.args[2]) > 3
 
 
@@ -215,7 +215,7 @@ def test_a_bad_task_kind_is_refused_and_named(value):
 # --- bad files and names -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["nonsense", "", "BALANCED", None, 3, ["balanced"], {}])
+@pytest.mark.parametrize("name", ["nonsense", "", "BALANCED", None, 3, ["balanced"]])
 def test_an_unknown_scenario_is_refused(name):
     with pytest.raises(InvalidInput) as caught:
         load_scenario(name)

@@ -4,10 +4,11 @@ Here nothing is computed ahead: tasks queue, are sent, served and dropped as tim
 an instant, so slot l ends at l + 1. An episode is played in two acts. First the channels, on which no server has any
 influence: they tell which tasks arrive where, and when. Then the processors: devices and servers.
 
-It knows two edge services that the compiled simulator does not, because under them later decisions change the fate of
-earlier tasks: `arrival_order` (first in, first out in the order in which tasks reach a server; of two that arrive
-together, the one decided first) and `equal_sharing` (the devices with work on a server share its processor equally at
-every instant, the tasks of one device one after the other).
+It knows three edge services that the compiled simulator does not, because under them later decisions change the fate
+of earlier tasks: `arrival_order` (first in, first out in the order in which tasks reach a server; of two that arrive
+together, the one decided first), `equal_sharing` (the devices with work on a server share its processor equally at
+every instant, the tasks of one device one after the other) and `slotted_sharing` (the same, but shares are fixed when a
+slot begins: `share_slots`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 import simpy
 
-from aiecof.system.kernels import COMPLETED, DROPPED, IN_FLIGHT, TASK
+from aiecof.checks import checked
+from aiecof.system.kernels import COMPLETED, DEVICE, DROPPED, IN_FLIGHT, TASK
 from aiecof.system.scenario import Scenario
 from aiecof.system.simulator import check_actions, reference_energy
 from aiecof.system.workload import Trace
@@ -85,6 +87,38 @@ class Station:
         return work - left
 
 
+def share_slots(tasks: list[Task]) -> None:
+    """Second act at one server of the paper's ancestors, slot by slot, for all tasks decided for it.
+
+    A device is active in a slot if a task of it is in the queue when the slot begins, be it one that has just expired.
+    The active devices get equal shares of the whole slot, each for one task; what this task leaves of it is lost.
+    """
+    queued, slot = sorted(tasks, key=lambda task: round(task.arrival, 9)), 0
+    while queued:
+        queues = defaultdict(list)
+        for task in queued:
+            if task.arrival <= slot + ROUND_OFF:
+                queues[task.device].append(task)
+        active = sum(any(task.arrival <= task.patience + ROUND_OFF for task in queue) for queue in queues.values())
+        for queue in queues.values():
+            _serve_slot(queue, slot, 1.0 / max(active, 1))
+        queued = [task for task in queued if not task.end]
+        slot += 1
+
+
+def _serve_slot(queue: list[Task], slot: int, share: float) -> None:
+    """Give a device's share of a slot to the first task of its queue that is in time; the expired ones leave."""
+    for task in queue:
+        if not task.served:
+            task.start = float(slot)
+        if task.served or slot < task.patience - ROUND_OFF:
+            task.served = min(task.served + share, task.service)
+            task.completed = task.served >= task.service - ROUND_OFF
+            task.end = slot + 1.0 if task.completed or slot + 1 >= task.limit - ROUND_OFF else 0.0
+            return
+        task.end = task.patience
+
+
 class Episode:
     """One replica: its tasks in the order of decisions, and the two acts."""
 
@@ -104,25 +138,20 @@ class Episode:
         rounding = readings.server_rounding if place else readings.device_rounding
         horizon = float(scenario.slots) if readings.in_flight == "drop" else math.inf
         patience = min(float(slot + scenario.tau_max_slots), horizon)
-        return Task(
-            slot=slot,
-            device=device,
-            place=place,
-            size=size,
-            cycles=cycles,
-            frequency=frequency,
-            rate=rate,
-            sending=_rounded(size / (rate * scenario.slot_duration), readings.transmission_rounding),
-            service=_rounded(cycles / (frequency * scenario.slot_duration), rounding),
-            patience=patience,
-            limit=patience if readings.drop_rule == "deadline" else horizon,
-            arrival=float(slot),
-        )
+        limit = patience if readings.drop_rule == "deadline" else horizon
+        sending = _rounded(size / (rate * scenario.slot_duration), readings.transmission_rounding)
+        service = _rounded(cycles / (frequency * scenario.slot_duration), rounding)
+        own = (slot, device, place, size, cycles, frequency, rate, sending, service, patience, limit)
+        return Task(*own, arrival=float(slot))
 
     def play(self) -> None:
         """Both acts."""
-        self._act([task for task in self.tasks if task.place > 0], self._send)
-        self._act(self.tasks, self._compute)
+        sent = [task for task in self.tasks if task.place > 0]
+        self._act(sent, self._send)
+        slotted = self.scenario.readings.edge_service == "slotted_sharing"
+        self._act([task for task in self.tasks if not (slotted and task.place)], self._compute)
+        for place in {task.place for task in sent} if slotted else ():
+            share_slots([task for task in sent if task.place == place])
 
     def _act(self, tasks: list[Task], life: Callable[[Task], Generator]) -> None:
         self.env = simpy.Environment()
@@ -230,7 +259,7 @@ class Episode:
         before = np.zeros((scenario.slots, scenario.devices))
         after = np.zeros_like(before)
         if scenario.readings.load == "local_share":
-            return self._local_shares(before, after)
+            return self._local_shares(scenario.slots, scenario.devices)
         for task in self.tasks:
             if task.place == 0 and task.served > 0:
                 for slot, load in self._load_of(task):
@@ -251,27 +280,29 @@ class Episode:
             elapsed = (slot - first + 1) * (self.scenario.slot_duration if seconds else 1.0)
             yield slot, min(self.scenario.load_cap, task.cycles / (task.frequency * elapsed))
 
-    def _local_shares(self, before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        local, total = np.zeros(self.scenario.devices), np.zeros(self.scenario.devices)
-        for slot in range(self.scenario.slots):
-            before[slot] = local / np.maximum(total, 1.0)
-            for task in self.tasks:
-                if task.slot == slot:
-                    local[task.device] += task.place == 0
-                    total[task.device] += 1
-            after[slot] = local / np.maximum(total, 1.0)
-        return before, after
+    def _local_shares(self, slots: int, devices: int) -> tuple[np.ndarray, np.ndarray]:
+        local, total = np.zeros((2, slots + 1, devices))
+        for task in self.tasks:
+            local[task.slot + 1, task.device] += task.place == 0
+            total[task.slot + 1, task.device] += 1.0
+        shares = local.cumsum(axis=0) / np.maximum(total.cumsum(axis=0), 1.0)
+        return shares[:-1], shares[1:]
 
     def judge(self, rows: np.ndarray, fixed_energy: float) -> None:
         """Write load, cost (Eq. 25) and reward (Eq. 31) of every task, in the order of decisions."""
         before, after = self.loads()
-        history = [History() for _ in range(self.scenario.devices)]
+        history = np.zeros(self.scenario.devices, DEVICE)
         for task in self.tasks:
             row, m = rows[task.slot, task.device], task.device
             seen = np.append(after[task.slot, : m + 1], before[task.slot, m + 1 :])
             row["load"] = seen[m]
             row["cost"] = self._cost(task, row, fixed_energy, seen)
-            history[m].add(task, row, self.scenario)
+            history[m]["energy"] += _energy(row)
+            history[m]["delay"] += row["delay_slots"] * self.scenario.slot_duration
+            history[m]["tasks"] += 1
+            if self.scenario.readings.failure_scope == "all" or task.place > 0:
+                history[m]["counted"] += 1
+                history[m]["failed"] += not task.completed
             row["reward"] = self._reward(task, row, history[m], fixed_energy, seen)
 
     def _cost(self, task: Task, row: np.void, fixed_energy: float, seen: np.ndarray) -> float:
@@ -281,70 +312,39 @@ class Episode:
             delay, energy = row["delay_slots"] / scenario.tau_max_slots, energy / fixed_energy
         load = row["load"] if task.place == 0 else 0.0
         if scenario.readings.cost_load == "variance":
-            load = _variance(seen)
+            load = float(np.var(seen))
         failed = 0.0 if task.completed else 1.0
         return weights.delay * delay + weights.energy * energy + weights.drop * failed + weights.load * load
 
-    def _reward(self, task: Task, row: np.void, history: History, fixed_energy: float, seen: np.ndarray) -> float:
+    def _reward(self, task: Task, row: np.void, history: np.void, fixed_energy: float, seen: np.ndarray) -> float:
         scenario, readings, weights = self.scenario, self.scenario.readings, self.scenario.weights
-        count = history.tasks if readings.history_mean == "tasks" else task.slot + 1
-        usual = history.energy / count if readings.energy_reference == "own_history" else fixed_energy
+        count = history["tasks"] if readings.history_mean == "tasks" else task.slot + 1
+        usual = history["energy"] / count if readings.energy_reference == "own_history" else fixed_energy
         energy = _energy(row)
         ratio = 1.0 if energy == usual == 0.0 else energy / usual
         sigma_energy = -math.log2(ratio + 1e-10)
         if readings.dropped_energy_term == "capped" and not task.completed:
             sigma_energy = min(sigma_energy, 0.0)
         if readings.reward_history == "running":
-            sigma_delay = 1.0 - history.delay / count / scenario.tau_max
-            sigma_success = 1.0 - history.failed / max(history.counted, 1)
+            sigma_delay = 1.0 - history["delay"] / count / scenario.tau_max
+            sigma_success = 1.0 - history["failed"] / max(history["counted"], 1)
         else:
             sigma_delay = 1.0 - row["delay_slots"] / scenario.tau_max_slots
             sigma_success = 1.0 if task.completed else 0.0
         gains = weights.energy * sigma_energy + weights.delay * sigma_delay + weights.drop * sigma_success
         sign = 1.0 if readings.load_sign == "plus" else -1.0
-        return gains + sign * weights.load * _variance(seen)
-
-
-@dataclass
-class History:
-    """What a device has behind it: sums over its tasks of this episode, the latest included."""
-
-    energy: float = 0.0
-    delay: float = 0.0
-    tasks: int = 0
-    counted: int = 0
-    failed: int = 0
-
-    def add(self, task: Task, row: np.void, scenario: Scenario) -> None:
-        """Add a task's energy [J], delay [s] and fate."""
-        self.energy += _energy(row)
-        self.delay += float(row["delay_slots"]) * scenario.slot_duration
-        self.tasks += 1
-        if scenario.readings.failure_scope == "all" or task.place > 0:
-            self.counted += 1
-            self.failed += not task.completed
+        return gains + sign * weights.load * float(np.var(seen))
 
 
 def _rounded(slots: float, rounding: str) -> float:
     return float(math.ceil(slots - ROUND_OFF)) if rounding == "ceil" else slots
 
 
-def _variance(loads: np.ndarray) -> float:
-    return float(np.mean((loads - loads.mean()) ** 2))
-
-
 def _energy(row: np.void) -> float:
     return float(row["waiting_energy"] + row["transmission_energy"] + row["computing_energy"])
 
 
-def _fixed_energy(scenario: Scenario) -> float:
-    """The energy that costs and rewards are compared with [J], where the readings need one."""
-    readings = scenario.readings
-    if readings.cost_units == "si" and readings.energy_reference == "own_history":
-        return math.nan
-    return reference_energy(scenario.replace(edge_service="decision_order"))
-
-
+@checked
 def simulate(scenario: Scenario, trace: Trace, actions: np.ndarray) -> np.ndarray:
     """Play the episodes of a trace and return the outcome of every task, (B, T, M) `TASK`.
 
@@ -357,7 +357,9 @@ def simulate(scenario: Scenario, trace: Trace, actions: np.ndarray) -> np.ndarra
     """
     trace.check(scenario)
     actions = check_actions(actions, scenario.servers, trace.size.shape)
-    fixed_energy = _fixed_energy(scenario)
+    fixed_energy = math.nan
+    if scenario.readings.cost_units != "si" or scenario.readings.energy_reference != "own_history":
+        fixed_energy = reference_energy(scenario.replace(edge_service="decision_order"))
     tasks = np.zeros(trace.size.shape, TASK)
     for index in range(trace.episodes):
         episode = Episode(scenario, trace[index : index + 1], actions[index])

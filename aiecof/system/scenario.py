@@ -15,12 +15,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from aiecof.checks import InvalidInput, check_choice, check_integer, check_number, check_range, check_type
+from aiecof.checks import InvalidInput, check_choice, check_integer, check_number, check_range, check_type, did_you_mean
+from aiecof.files import read_json
 
 
-def _reading(*candidates: str, default: str | None = None) -> Any:
+def _reading(*candidates: str, default: str | None = None, later: bool = False) -> Any:
     """A choice between candidates; without another default it is the first of them."""
-    return field(default=default or candidates[0], metadata={"candidates": candidates})
+    return field(default=default or candidates[0], metadata={"candidates": candidates, "later": later})
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,10 @@ class Readings:
     server_rounding: str = _reading("ceil", "none", default="none")
     transmission_rounding: str = _reading("ceil", "none")
     channel_queue: str = _reading("per_channel", "per_device", "none")
-    edge_service: str = _reading("decision_order", "arrival_order", "equal_sharing")
+    edge_service: str = _reading("decision_order", "arrival_order", "equal_sharing", "slotted_sharing")
     edge_wait_from: str = _reading("arrival", "decision")
     network: str = _reading("run", "episode")
+    kinds_by: str = _reading("task", "device", later=True)
     in_flight: str = _reading("complete", "exclude", "drop")
     dropped_energy: str = _reading("spent", "full", "none")
     load: str = _reading("busy_share", "literal", "literal_seconds", "local_share")
@@ -97,9 +99,9 @@ class TaskKind:
 class Scenario:
     """One network and the readings under which it is simulated; everything in SI units (Table III).
 
-    The channel is either a fixed `transmission_rate` [bit/s], or `bandwidth` [Hz], `channel_gain`
-    (a range, dimensionless) and `noise_power` [W], from which Eq. (13) gives the rate.
-    `workload_range` is in cycles a task or in cycles a bit, as `readings.workload` says.
+    The channel is either a fixed `transmission_rate` [bit/s], or `bandwidth` [Hz], `channel_gain` (a range,
+    dimensionless) and `noise_power` [W], from which Eq. (13) gives the rate. `workload_range` is in cycles a task or in
+    cycles a bit, as `readings.workload` says. `first_server_scale` is a factor on the clock of server 1.
     """
 
     name: str
@@ -122,17 +124,19 @@ class Scenario:
     bandwidth: float | None = None
     channel_gain: tuple[float, float] | None = None
     noise_power: float | None = None
+    first_server_scale: float = field(default=1.0, metadata={"later": True})
     weights: Weights = field(default_factory=Weights)
     readings: Readings = field(default_factory=Readings)
 
     def __post_init__(self):
         for name, kind in {"name": str, "weights": Weights, "readings": Readings}.items():
             check_type(name, getattr(self, name), kind)
-        for name in ("devices", "servers", "slots", "tau_max_slots"):
-            self._set(name, check_integer(name, getattr(self, name), 1))
+        for name, most in (("devices", 10**5), ("servers", 10**4), ("slots", 10**6), ("tau_max_slots", 10**6)):
+            self._set(name, check_integer(name, getattr(self, name), 1, most))
         self._set("waiting_power", check_number("waiting_power", self.waiting_power, open_low=False))
         shares = ("arrival_probability", "load_cap")
-        for name in ("slot_duration", "workload_scale", "switched_capacitance", "transmission_power", *shares):
+        scales = ("workload_scale", "first_server_scale")
+        for name in ("slot_duration", "switched_capacitance", "transmission_power", *scales, *shares):
             self._set(name, check_number(name, getattr(self, name), 0.0, 1.0 if name in shares else math.inf))
         for name in ("device_frequency", "server_frequency", "workload_range"):
             self._set(name, check_range(name, getattr(self, name)))
@@ -175,17 +179,30 @@ class Scenario:
         return max(kind.size[1] for kind in self.task_kinds)
 
     @property
+    def server_clocks(self) -> tuple[float, float]:
+        """Lowest and highest clock that a server can have [Hz]."""
+        low, high = self.server_frequency
+        return low * min(1.0, self.first_server_scale), high * max(1.0, self.first_server_scale)
+
+    @property
     def largest_energy(self) -> float:
         """Energy of the heaviest task on the fastest server [J]."""
         work = self.workload_range[1] * self.workload_scale
         cycles = work if self.readings.workload == "per_task" else work * self.largest_size
-        return self.switched_capacitance * self.server_frequency[1] ** 2 * cycles
+        return self.switched_capacitance * self.server_clocks[1] ** 2 * cycles
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of everything that decides an episode (the name does not)."""
-        content = json.dumps(asdict(self) | {"name": ""}, sort_keys=True)
-        return hashlib.sha256(content.encode()).hexdigest()[:16]
+        """Hash of everything that decides an episode (the name does not).
+
+        What came later is left out at its default, so that scenarios keep their fingerprints.
+        """
+        content = asdict(self) | {"name": ""}
+        for part, table in ((self, content), (self.readings, content["readings"])):
+            for entry in fields(part):
+                if entry.metadata.get("later") and table[entry.name] == entry.default:
+                    del table[entry.name]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     def replace(self, **changes: Any) -> Scenario:
         """A copy with some fields changed; a reading may be named directly."""
@@ -232,7 +249,7 @@ def _fields_of(kind: type, name: str, table: object) -> dict[str, Any]:
         raise InvalidInput(name, table, "a mapping with fields " + ", ".join(known))
     for key in table:
         if key not in known:
-            raise InvalidInput(f"{name}.{key}", table[key], "fields " + ", ".join(known))
+            raise InvalidInput(f"{name}.{key}", table[key], "fields " + ", ".join(known) + did_you_mean(key, known))
     return table
 
 
@@ -262,18 +279,31 @@ def from_units(table: dict[str, Any], name: str = "custom") -> Scenario:
     return Scenario(**known)
 
 
-def load_scenario(source: str, **changes: Any) -> Scenario:
+def load_scenario(source: str | Path | dict[str, Any], **changes: Any) -> Scenario:
     """Return the scenario called `source`, or the one in the JSON file at that path, with `changes` applied.
 
-    A file holds changes of `TABLE_III`, for example `{"tau_max_slots": 9, "device_frequency_ghz": [2, 4], "readings":
-    {"drop_rule": "wait"}}`. One with bandwidth, channel_gain and noise_power replaces the fixed rate.
+    A file, or a mapping like it, holds changes of `TABLE_III`, or of the named scenario that it gives as its `base`:
+    `{"base": "balanced", "tau_max_slots": 9, "device_frequency_ghz": [2, 4], "readings": {"drop_rule": "wait"}}`. One
+    with bandwidth, channel_gain and noise_power replaces the fixed rate.
     """
-    if not isinstance(source, str) or not (source in SCENARIOS or source.endswith(".json")):
-        raise InvalidInput("scenario", source, "one of " + ", ".join(SCENARIOS) + ", or a path ending in .json")
-    printed, own = _to_si(TABLE_III), _to_si(SCENARIOS.get(source) or _read_table(Path(source)))
-    if "bandwidth" in own:
-        del printed["transmission_rate"]
-    return from_units(printed | own, Path(source).stem).replace(**changes)
+    table, name = source, "custom"
+    if not isinstance(source, dict):
+        if str(source) not in SCENARIOS and not str(source).endswith(".json"):
+            allowed = f"one of {', '.join(SCENARIOS)}, or a path ending in .json{did_you_mean(source, SCENARIOS)}"
+            raise InvalidInput("scenario", source, allowed)
+        name = Path(source).stem
+        table = SCENARIOS.get(str(source)) or read_json("scenario", Path(source))
+    own, base = _to_si(table), _to_si(TABLE_III)
+    if "base" in own:
+        base = _changed(base, _to_si(SCENARIOS[check_choice("base", own.pop("base"), tuple(SCENARIOS))]))
+    return from_units(_changed(base, own), name).replace(**changes)
+
+
+def _changed(table: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """A table with changes: of readings and weights only what is named, and either a rate or what it follows from."""
+    parts = [name for name in ("readings", "weights") if isinstance(own.get(name), dict)]
+    kept = {name: value for name, value in table.items() if name != "transmission_rate" or "bandwidth" not in own}
+    return kept | own | {name: table.get(name, {}) | own[name] for name in parts}
 
 
 def scenario_from_dict(content: dict[str, Any]) -> Scenario:
@@ -281,10 +311,3 @@ def scenario_from_dict(content: dict[str, Any]) -> Scenario:
     kinds = tuple(TaskKind(kind["name"], tuple(kind["size"]), kind["share"]) for kind in content["task_kinds"])
     parts = {"task_kinds": kinds, "weights": Weights(**content["weights"]), "readings": Readings(**content["readings"])}
     return Scenario(**content | parts)
-
-
-def _read_table(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InvalidInput("scenario", str(path), f"a readable JSON file ({error})") from None

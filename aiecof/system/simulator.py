@@ -9,8 +9,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from aiecof.checks import InvalidInput, check_integer
-from aiecof.system.kernels import DEVICE, TASK, TOTAL, Arrays, decide_replicas, observe, run_episodes
+from aiecof.checks import InvalidInput, check_integer, checked
+from aiecof.system import kernels
+from aiecof.system.model import recorded_energy
 from aiecof.system.objective import mean_cost
 from aiecof.system.observations import observation_fields, observation_width
 from aiecof.system.scenario import READINGS, Readings, Scenario
@@ -67,18 +68,15 @@ def parameters(scenario: Scenario) -> np.void:
     reference = reference_energy(scenario) if needs_reference else 1.0
     values = {flag: getattr(readings, name) == value for flag, (name, value) in _FLAGS.items()}
     values |= {f"weight_{entry.name}": getattr(weights, entry.name) for entry in fields(weights)}
+    same = ("slot_duration", "waiting_power", "transmission_power", "load_cap", "tau_max")
+    values |= {name: getattr(scenario, name) for name in same}
     values |= {
         "queue_channels": readings.channel_queue != "none",
         "literal_load": readings.load in ("literal", "literal_seconds"),
         "load_step": scenario.slot_duration if readings.load == "literal_seconds" else 1.0,
         "dropped_energy": READINGS["dropped_energy"].index(readings.dropped_energy),
-        "slot_duration": scenario.slot_duration,
-        "waiting_power": scenario.waiting_power,
-        "transmission_power": scenario.transmission_power,
         "capacitance": scenario.switched_capacitance,
-        "load_cap": scenario.load_cap,
         "tau": scenario.tau_max_slots,
-        "tau_max": scenario.tau_max,
         "horizon": scenario.slots - 1 if readings.in_flight == "drop" else np.inf,
         "reference_energy": reference,
         "delay_scale": scenario.tau_max if normalised else 1.0,
@@ -90,10 +88,8 @@ def parameters(scenario: Scenario) -> np.void:
         "device_scale": scenario.device_frequency[1],
         "energy_scale_seen": scenario.largest_energy,
     }
-    record = np.zeros(1, np.dtype([(name, "?" if isinstance(v, bool) else "f8") for name, v in values.items()]))
-    for name, value in values.items():
-        record[name] = value
-    return record[0]
+    kinds = [(name, "?" if isinstance(value, bool) else "f8") for name, value in values.items()]
+    return np.array([tuple(values.values())], kinds)[0]
 
 
 def check_actions(actions: np.ndarray, servers: int, shape: tuple[int, ...]) -> np.ndarray:
@@ -110,6 +106,31 @@ def check_actions(actions: np.ndarray, servers: int, shape: tuple[int, ...]) -> 
     return actions.astype(np.int64, copy=False)
 
 
+def task_means(tasks: np.ndarray, scenario: Scenario, chosen: np.ndarray | bool = True) -> dict[str, np.ndarray]:
+    """Delay [s], energy [J] and drop rate of recorded tasks, (B,) each, averaged as the scenario reads it (R14).
+
+    tasks : (B, T, M) `TASK`
+        Outcomes, of either simulation.
+    chosen : (B, T, M) bool
+        Which of the tasks; a mean over slots is over all slots even so, and a mean over nothing is NaN.
+    """
+    readings, axes = scenario.readings, (1, 2)
+    done = chosen & (tasks["fate"] == kernels.COMPLETED)
+    settled = done | (chosen & (tasks["fate"] == kernels.DROPPED))
+    counted = {"completed": done, "tasks": settled, "slots": settled}
+    delay, energy = tasks["delay_slots"] * scenario.slot_duration, recorded_energy(tasks)
+    means = {}
+    with np.errstate(invalid="ignore"):
+        for name, amount, over in (("delay", delay, readings.delay_mean), ("energy", energy, readings.energy_mean)):
+            count = scenario.slots * scenario.devices if over == "slots" else counted[over].sum(axes)
+            means[name] = np.where(counted[over], amount, 0.0).sum(axes) / count
+        return means | {"drop_rate": 1.0 - done.sum(axes) / settled.sum(axes)}
+
+
+def _array(name: str, meaning: str) -> property:
+    return property(lambda self: getattr(self._arrays, name), doc=meaning)
+
+
 class Simulator:
     """B replicas of a scenario's network, advanced together.
 
@@ -123,6 +144,7 @@ class Simulator:
     actions at once.
     """
 
+    @checked
     def __init__(self, scenario: Scenario, *, record: bool = False, keep_terms: bool = False):
         if scenario.readings.edge_service != "decision_order":
             allowed = "decision_order (aiecof.system.reference.simulate knows the other edge services)"
@@ -132,23 +154,24 @@ class Simulator:
         self.keep_terms = keep_terms
         self._parameters = parameters(scenario)
         self._width = observation_width(scenario)
-        self._episode: Arrays | None = None
+        self._episode: kernels.Arrays | None = None
         self.slot = self.next_device = 0
 
+    @checked
     def reset(self, trace: Trace) -> np.ndarray:
         """Start the episodes of a trace and return the first observations, (B, M, F) float32."""
         scenario = self.scenario
         trace.check(scenario)
         b, t, m = trace.size.shape
-        self._episode = Arrays(
-            **{name: np.ascontiguousarray(getattr(trace, name), float) for name in Arrays._fields[:5]},
-            devices=np.zeros((b, m), DEVICE),
+        self._episode = kernels.Arrays(
+            **{name: np.ascontiguousarray(getattr(trace, name), float) for name in kernels.Arrays._fields[:5]},
+            devices=np.zeros((b, m), kernels.DEVICE),
             channel_end=np.full((b, m, scenario.servers), -1.0),
             server_end=np.full((b, scenario.servers), -1.0),
             load=np.zeros((b, t, m)),
             moments=np.zeros((b, 2)),
-            totals=np.zeros(b, TOTAL),
-            tasks=np.zeros((b, t, m) if self.record else (0, 0, 0), TASK),
+            totals=np.zeros(b, kernels.TOTAL),
+            tasks=np.zeros((b, t, m) if self.record else (0, 0, 0), kernels.TASK),
             terms=np.zeros((b, m, 4) if self.keep_terms else (0, 0, 4)),
         )
         self._arrays.devices["end"] = -1.0
@@ -158,7 +181,7 @@ class Simulator:
         return self.observe()
 
     @property
-    def _arrays(self) -> Arrays:
+    def _arrays(self) -> kernels.Arrays:
         """What the kernels work on, from the first reset on."""
         if self._episode is None:
             raise InvalidInput("slot", None, "a slot of an episode: call reset first")
@@ -179,15 +202,16 @@ class Simulator:
         """(B, M) bool: who has a task in the current slot."""
         return self._arrays.size[:, self.slot] > 0.0
 
-    @property
-    def tasks(self) -> np.ndarray:
-        """(B, T, M) `TASK`: what became of every task, if `record`."""
-        return self._arrays.tasks
-
-    @property
-    def terms(self) -> np.ndarray:
-        """(B, M, 4) float: terms of the rewards of the latest decisions (Eq. 29), if `keep_terms`; else 0."""
-        return self._arrays.terms
+    tasks = _array("tasks", "(B, T, M) `TASK`: what became of every task, if `record`.")
+    terms = _array(
+        "terms", "(B, M, 4) float: terms of the rewards of the latest decisions (29), if `keep_terms`; else 0."
+    )
+    totals = _array("totals", "(B,) `TOTAL`: sums over tasks; delays in seconds, energies in joules.")
+    server_end = _array("server_end", "(B, N) float: latest slot for which each server is reserved.")
+    channel_end = _array(
+        "channel_end",
+        "(B, M, N) float: latest slot in which each channel is busy; column 0 for all where a device has one queue.",
+    )
 
     @property
     def load(self) -> np.ndarray:
@@ -195,30 +219,15 @@ class Simulator:
         return np.minimum(self._arrays.load, self.scenario.load_cap)
 
     @property
-    def totals(self) -> np.ndarray:
-        """(B,) `TOTAL`: sums over tasks; delays in seconds, energies in joules."""
-        return self._arrays.totals
-
-    @property
     def device_end(self) -> np.ndarray:
         """(B, M) float: latest slot in which each device is busy."""
         return self._arrays.devices["end"]
-
-    @property
-    def channel_end(self) -> np.ndarray:
-        """(B, M, N) float: latest slot in which each channel is busy; column 0 for all where a device has one queue."""
-        return self._arrays.channel_end
-
-    @property
-    def server_end(self) -> np.ndarray:
-        """(B, N) float: latest slot for which each server is reserved."""
-        return self._arrays.server_end
 
     def observe(self) -> np.ndarray:
         """What every device sees now, (B, M, F) float32; `observation_fields` names the columns. Zeros at the end."""
         observations = self._nothing_seen(self.replicas)
         if not self.done:
-            observe(self._parameters, self._arrays, self.slot, observations)
+            kernels.observe(self._parameters, self._arrays, self.slot, observations)
         return observations
 
     def _nothing_seen(self, replicas: int) -> np.ndarray:
@@ -236,7 +245,7 @@ class Simulator:
             raise InvalidInput("slot", self.slot, f"below {self.scenario.slots}: call reset first")
         rewards = np.zeros(actions.shape)
         self._arrays.terms.fill(0.0)
-        decide_replicas(self._parameters, self._arrays, self.slot, self.next_device, actions, rewards, seen)
+        kernels.decide_replicas(self._parameters, self._arrays, self.slot, self.next_device, actions, rewards, seen)
         self.next_device = (self.next_device + actions.shape[1]) % self.scenario.devices
         self.slot += self.next_device == 0
         return rewards
@@ -253,9 +262,16 @@ class Simulator:
         self.reset(trace)
         actions = check_actions(actions, self.scenario.servers, trace.size.shape)
         rewards = np.zeros(actions.shape)
-        run_episodes(self._parameters, self._arrays, actions, rewards)
+        kernels.run_episodes(self._parameters, self._arrays, actions, rewards)
         self.slot = self.scenario.slots
         return rewards
+
+    def metrics_by_kind(self) -> dict[str, dict[str, np.ndarray]]:
+        """Kind of task -> `task_means` of its own; it takes `record`."""
+        if not self.record:
+            raise InvalidInput("record", self.record, "True for means by kind")
+        kinds = enumerate(self.scenario.task_kinds)
+        return {kind.name: task_means(self.tasks, self.scenario, self.trace.kind == index) for index, kind in kinds}
 
     def metrics(self, readings: Readings | None = None) -> dict[str, np.ndarray]:
         """(B,) each: delay [s], energy [J], drop_rate, load, reward, local_share and cost of the finished episodes.
@@ -264,6 +280,8 @@ class Simulator:
         scenario if no others are given; `reward` is the sum over an episode's slots, averaged over devices, and `cost`
         is the objective (26). A mean over nothing is NaN.
         """
+        if not self.done:
+            raise InvalidInput("slot", self.slot, f"{self.scenario.slots}, the end of the episodes")
         scenario, totals = self.scenario, self.totals
         readings = readings or scenario.readings
         cells = float(scenario.slots * scenario.devices)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aiecof.checks import InvalidInput, check_choice, check_integer
+from aiecof.checks import InvalidInput, check_choice, check_integer, check_memory, checked
 from aiecof.system.model import transmission_rate
 from aiecof.system.scenario import Scenario
 
@@ -57,7 +57,9 @@ class Trace:
 
     def check(self, scenario: Scenario) -> Trace:
         """Return the trace if it fits the scenario, else raise `InvalidInput`."""
-        shapes = _shapes(scenario, self.size.shape[0] if self.size.ndim else 0)
+        b, m, n = self.size.shape[0] if self.size.ndim else 0, scenario.devices, scenario.servers
+        shapes = dict.fromkeys(("size", "density", "kind"), (b, scenario.slots, m))
+        shapes |= {"device_frequency": (b, m), "server_frequency": (b, n), "rate": (b, m, n)}
         for name, shape in shapes.items():
             values = getattr(self, name)
             if values.shape != shape:
@@ -78,18 +80,6 @@ class Trace:
             np.savez_compressed(file, checksum=_checksum(arrays), **arrays)
 
 
-def _shapes(scenario: Scenario, episodes: int) -> dict[str, tuple[int, ...]]:
-    tasks = (episodes, scenario.slots, scenario.devices)
-    return {
-        "size": tasks,
-        "density": tasks,
-        "kind": tasks,
-        "device_frequency": (episodes, scenario.devices),
-        "server_frequency": (episodes, scenario.servers),
-        "rate": (episodes, scenario.devices, scenario.servers),
-    }
-
-
 def _checksum(arrays: dict[str, np.ndarray]) -> str:
     digest = hashlib.sha256()
     for name in sorted(arrays):
@@ -98,6 +88,7 @@ def _checksum(arrays: dict[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
+@checked
 def load_trace(path: str | Path, scenario: Scenario) -> Trace:
     """Read a trace written by `Trace.save`; a damaged file or one of another shape raises `InvalidInput`."""
     names = [entry.name for entry in fields(Trace)]
@@ -112,6 +103,7 @@ def load_trace(path: str | Path, scenario: Scenario) -> Trace:
     return Trace(**arrays).check(scenario)
 
 
+@checked
 def draw_trace(
     scenario: Scenario,
     episodes: int = 1,
@@ -126,10 +118,11 @@ def draw_trace(
     Equal (scenario, seed, split, episode) give equal tasks, whatever else is drawn. With `network="run"` the seed
     alone decides the clocks and channels, so training and evaluation with one seed share one network; with
     `"episode"` each episode has its own. `network_seed`, if given, takes the seed's place in clocks and channels.
+    The kind of a device (`kinds_by="device"`, R27) belongs to the network; otherwise all is drawn as without it.
     """
-    check_integer("episodes", episodes, 1)
-    check_integer("seed", seed, 0)
-    check_integer("first", first, 0)
+    for name, value, low in (("episodes", episodes, 1), ("seed", seed, 0), ("first", first, 0)):
+        check_integer(name, value, low)
+    check_memory("episodes", episodes, episodes * scenario.devices * (64.0 * scenario.slots + 32.0 * scenario.servers))
     branch = SPLITS.index(check_choice("split", split, SPLITS))
     place = seed if network_seed is None else check_integer("network_seed", network_seed, 0)
     per_episode = scenario.readings.network == "episode"
@@ -137,14 +130,21 @@ def draw_trace(
     for episode in range(first, first + episodes):
         tasks = np.random.default_rng([seed, 1, branch, episode])
         network = np.random.default_rng([place, 2, branch, episode] if per_episode else [place, 2])
-        drawn.append(_draw_tasks(scenario, tasks) + _draw_network(scenario, network))
+        machines = _draw_network(scenario, network)
+        drawn.append(_draw_tasks(scenario, tasks, _draw_kinds(scenario, network, scenario.devices)) + machines)
     return Trace(*(np.stack(arrays) for arrays in zip(*drawn, strict=True)))
 
 
-def _draw_tasks(scenario: Scenario, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+def _draw_kinds(scenario: Scenario, rng: np.random.Generator, shape: int | tuple[int, ...]) -> np.ndarray:
+    return rng.choice(len(scenario.task_kinds), shape, p=[entry.share for entry in scenario.task_kinds])
+
+
+def _draw_tasks(scenario: Scenario, rng: np.random.Generator, own_kinds: np.ndarray) -> tuple[np.ndarray, ...]:
     shape = (scenario.slots, scenario.devices)
     arrives = rng.random(shape) < scenario.arrival_probability
-    kind = rng.choice(len(scenario.task_kinds), shape, p=[entry.share for entry in scenario.task_kinds])
+    kind = _draw_kinds(scenario, rng, shape)
+    if scenario.readings.kinds_by == "device":
+        kind[:] = own_kinds
     low, high = np.array([entry.size for entry in scenario.task_kinds]).T
     size = low[kind] + (high - low)[kind] * rng.random(shape)
     work = rng.uniform(*scenario.workload_range, shape) * scenario.workload_scale
@@ -155,6 +155,7 @@ def _draw_tasks(scenario: Scenario, rng: np.random.Generator) -> tuple[np.ndarra
 def _draw_network(scenario: Scenario, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
     devices = rng.uniform(*scenario.device_frequency, scenario.devices)
     servers = rng.uniform(*scenario.server_frequency, scenario.servers)
+    servers[0] *= scenario.first_server_scale
     shape = (scenario.devices, scenario.servers)
     if scenario.transmission_rate is not None:
         return devices, servers, np.full(shape, scenario.transmission_rate)
