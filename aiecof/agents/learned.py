@@ -6,16 +6,45 @@ from typing import Any
 
 import numpy as np
 import torch as th
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from aiecof.agents.methods import method
 from aiecof.agents.networks import ToppoPolicy
 from aiecof.checks import InvalidInput, check_choice
 from aiecof.envs import OffloadingVecEnv
+from aiecof.files import check_format, conform, reading
 from aiecof.system.scenario import Scenario, scenario_from_dict
 
 FORMAT = "aiecof policy 1"
+
+
+DESCRIPTION = {
+    "format?": str,
+    "method": str,
+    "scenario": dict,
+    "episodes": int,
+    "seed": int,
+    "hyperparameters": dict,
+    "versions": {str: str},
+    "wall_time?": float,
+}
+"""What is written of a training."""
+
+
+def read_tensors(
+    name: str, path: str | Path, form: str, *, with_tensors: bool = True
+) -> tuple[dict[str, str], dict[str, th.Tensor]]:
+    """Header and tensors of a file of tensors in some format; every failure, and every infinite number, is refused."""
+    with reading(name, path, f"an undamaged {name}"):
+        with safe_open(path, "pt", backend="pread") as file:  # mmap opens it twice: it may be two files
+            header = file.metadata() or {}
+            check_format(name, path, header.get("format", "no format"), form)
+            tensors = {entry: file.get_tensor(entry) for entry in (file.keys() if with_tensors else ())}
+        for entry, value in tensors.items():
+            if not value.isfinite().all():
+                raise InvalidInput(f"{name}.{entry}", "a number that is not finite", "finite numbers")
+    return header, tensors
 
 
 class LearnedPolicy:
@@ -85,18 +114,13 @@ def load_policy(
     path: str | Path, *, greedy: bool | None = None, seed: int = 0, streams: str = "episode"
 ) -> tuple[LearnedPolicy, Scenario]:
     """What `Run.export` wrote, ready to act, and the scenario that it was trained on."""
-    try:
-        with safe_open(path, "pt", backend="pread") as file:
-            header = file.metadata() or {}
-            if header.get("format") != FORMAT:
-                raise InvalidInput("policy", str(path), "a file that Run.export wrote")
-            weights = {name: file.get_tensor(name) for name in file.keys()}
-    except (OSError, SafetensorError) as error:
-        raise InvalidInput("policy", str(path), f"an undamaged policy ({error})") from None
-    description = json.loads(header["run"])
-    scenario, chosen = scenario_from_dict(description["scenario"]), method(description["method"])
-    env = OffloadingVecEnv(scenario, seed=description["seed"])
-    model = chosen.build(env, description["seed"], **description["hyperparameters"])
-    model.policy.load_state_dict(weights)
+    with reading("policy", path, "an undamaged policy, as `Run.export` writes it"):
+        header, weights = read_tensors("policy", path, FORMAT)
+        description = json.loads(header["run"])
+        conform("policy", description, DESCRIPTION)
+        scenario, chosen = scenario_from_dict(description["scenario"]), method(description["method"])
+        env = OffloadingVecEnv(scenario, seed=description["seed"])
+        model = chosen.build(env, description["seed"], **description["hyperparameters"])
+        model.policy.load_state_dict(weights)
     greedy = chosen.counts == "greedy" if greedy is None else greedy
     return LearnedPolicy(model, chosen.history, greedy, seed, streams), scenario

@@ -19,25 +19,26 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch as th
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
 from aiecof import __version__
+from aiecof.agents.learned import DESCRIPTION, LearnedPolicy, read_tensors
 from aiecof.agents.learned import FORMAT as POLICY_FORMAT
-from aiecof.agents.learned import LearnedPolicy
 from aiecof.agents.methods import Method, method
 from aiecof.agents.policies import evaluate
 from aiecof.checks import InvalidInput, check_integer
 from aiecof.envs import OffloadingVecEnv
-from aiecof.files import alone, write_whole
+from aiecof.files import alone, check_format, conform, read_json, reading, write_whole
 from aiecof.system.scenario import Scenario, scenario_from_dict
 from aiecof.system.simulator import Simulator
 from aiecof.system.workload import draw_trace
 
 PACKAGES = ("numpy", "torch", "stable-baselines3", "sb3-contrib", "numba")
-_FORMAT = "aiecof run 1"
+_FORMAT, _TRAINING = "aiecof run 1", "aiecof training 1"
+"""Formats of a checkpoint, and of run.json."""
+_STATE = {"counters": {"num_timesteps": int}, "curve": [{str: float}]}
 
 
 def _random_state() -> dict[str, th.Tensor]:
@@ -115,12 +116,12 @@ class Run:
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
-        try:
-            self.description = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
+        with reading("run", folder, "the folder of a training run"):
+            self.description: dict[str, Any] = read_json("run", self.folder / "run.json", dict)
+            check_format("run", folder, self.description.pop("format", None), _TRAINING)
+            conform("run", self.description, DESCRIPTION)
             self.method: Method = method(self.description["method"])
             self.scenario = scenario_from_dict(self.description["scenario"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InvalidInput("run", str(folder), f"the folder of a training run ({error})") from None
 
     @property
     def checkpoint(self) -> Path:
@@ -145,15 +146,13 @@ class Run:
         return self.checkpoint.exists() and len(self.curve) >= self.description["episodes"]
 
     def _read(self, with_tensors: bool = True) -> tuple[dict[str, th.Tensor], dict[str, Any]]:
-        try:
-            with safe_open(self.checkpoint, "pt", backend="pread") as file:  # mmap opens it twice: it may be two files
-                header = file.metadata() or {}
-                if header.get("format") != _FORMAT or header.get("run") != self.fingerprint:
-                    raise InvalidInput("checkpoint", str(self.checkpoint), "the checkpoint of this run")
-                names = file.keys() if with_tensors else ()
-                return {name: file.get_tensor(name) for name in names}, json.loads(header["state"])
-        except (OSError, SafetensorError) as error:
-            raise InvalidInput("checkpoint", str(self.checkpoint), f"an undamaged checkpoint ({error})") from None
+        with reading("checkpoint", self.checkpoint, "an undamaged checkpoint"):
+            header, tensors = read_tensors("checkpoint", self.checkpoint, _FORMAT, with_tensors=with_tensors)
+            if header.get("run") != self.fingerprint:
+                raise InvalidInput("checkpoint", str(self.checkpoint), "the checkpoint of this run")
+            state = json.loads(header["state"])
+            conform("checkpoint", state, _STATE)
+        return tensors, state
 
     def save(self, model: BaseAlgorithm, curve: list[dict[str, float]]) -> None:
         """Write a checkpoint and the curve so far."""
@@ -173,11 +172,9 @@ class Run:
         tensors, state = self._read()
         model = self.build(len(state["curve"]))
         weights = {name.removeprefix("policy."): value for name, value in tensors.items() if name.startswith("policy.")}
-        try:
+        with reading("checkpoint", self.checkpoint, "the weights and the state of this network"):
             model.policy.load_state_dict(weights)
-        except RuntimeError as error:
-            raise InvalidInput("checkpoint", str(self.checkpoint), f"the weights of this network ({error})") from None
-        _restore(model, tensors, state["counters"])
+            _restore(model, tensors, state["counters"])
         return model, state["curve"]
 
     def go_on(self, watch: _Watch) -> None:
@@ -188,7 +185,7 @@ class Run:
         model.learn(left, callback=watch, reset_num_timesteps=False, log_interval=None)
         self.save(model, watch.curve)
         self.description["wall_time"] = self.description.get("wall_time", 0.0) + time.perf_counter() - begun
-        write_whole(self.folder / "run.json", json.dumps(self.description, indent=1).encode())
+        _describe(self.folder, self.description)
 
     def export(self, path: Path) -> None:
         """Write the network's weights and the run's description, all that is needed to act (`load_policy`)."""
@@ -237,11 +234,15 @@ class _Watch(BaseCallback):
             self._saved = len(self.curve)
 
 
+def _describe(folder: Path, description: dict[str, Any]) -> None:
+    write_whole(folder / "run.json", json.dumps({"format": _TRAINING} | description, indent=1).encode())
+
+
 def _open(folder: Path, description: dict[str, Any]) -> Run:
     """The run in a folder, made now or begun earlier; one of another kind is refused."""
     description = json.loads(json.dumps(description))
     if not (folder / "run.json").exists():
-        write_whole(folder / "run.json", json.dumps(description, indent=1).encode())
+        _describe(folder, description)
     run = Run(folder)
     for name, value in description.items():
         if name not in ("versions", "episodes") and run.description.get(name) != value:
@@ -273,11 +274,14 @@ def train(
         Called with the number of episodes done.
     changes : hyperparameters that differ from those of `methods.METHODS`.
     """
-    for field, value, low in (("episodes", episodes, 1), ("seed", seed, 0), ("checkpoint_every", checkpoint_every, 1)):
-        check_integer(field, value, low)
+    for field, value in (("episodes", episodes), ("checkpoint_every", checkpoint_every)):
+        check_integer(field, value, 1)
+    values = method(name).values(**changes)
     versions = {package: version(package) for package in PACKAGES} | {"aiecof": __version__}
     description = {"method": name, "scenario": asdict(scenario), "episodes": episodes}
-    description |= {"seed": seed, "hyperparameters": method(name).values(**changes), "versions": versions}
+    description |= {"seed": seed, "hyperparameters": values, "versions": versions}
+    if not (Path(folder) / "run.json").exists():
+        method(name).check(scenario, seed, values)
     with alone(Path(folder)):
         run = _open(Path(folder), description)
         if not run.finished:

@@ -14,18 +14,75 @@ import ast
 import hashlib
 import io
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from aiecof.checks import InvalidInput, check_choice
-from aiecof.files import PACKAGE, checkout, digest, home, make_folder, read_json, results_folder, write_whole
+from aiecof.files import (
+    PACKAGE,
+    alone_beside,
+    check_format,
+    checkout,
+    conform,
+    digest,
+    home,
+    make_folder,
+    read_json,
+    reading,
+    results_folder,
+    undisturbed,
+    write_whole,
+)
+from aiecof.metrics import METRICS
 
 MANIFEST, FORMAT = "manifest.json", "aiecof results 2"
+_SCHEMA = {
+    "format": str,
+    "code": str,
+    "files": {str: str},
+    "players": {str: (str, bool)},
+    "experiments": {str: {"question": str, "seeds": int, "cells": int, "trials": {str: [str]}}},
+}
 TABLES = {"runs.csv": "run actions", "curves.parquet": "run episode", "devices.parquet": "run device"}
 """File in `results/` -> columns that tell its rows apart."""
-NAMING = ("system", "envs", "agents", "study/grids.py", "study/experiments.py", "study/lower_bound.py")
+TUNING = "method learning_rate seed"
+"""The same of `tuning.csv`."""
+_KINDS = {
+    "run method scenario versions actions algorithm quantity family reading value edge_service": "words",
+    "seed episodes episode device": "whole numbers >= 0",
+    "counts ruled_out": "true or false",
+}
+_KIND = {name: kind for names, kind in _KINDS.items() for name in names.split()}
+"""Column -> what it holds, in every row; the others hold numbers, NaN or finite."""
+_METRICS = " ".join(METRICS)
+_NEEDED = {
+    "runs.csv": f"run method scenario seed episodes versions wall_time actions counts {_METRICS}",
+    "curves.parquet": f"run episode {_METRICS}",
+    "devices.parquet": "run device clock load",
+    "tuning.csv": f"{TUNING} reward",
+    "print_limits.csv": "quantity limit",
+    "edge_services.csv": "scenario method edge_service episode delay energy drop_rate",
+    "identifiability.csv": "reading value error ruled_out",
+    "calibration.csv": "family error",
+    "calibration_tied.parquet": "family error",
+    "paper/table_iv.csv": "algorithm delay energy drop_rate load reward",
+}
+_EXPERIMENT = f"run scenario method seed wall_time {_METRICS}"
+"""Columns that a file, or the table of an experiment, has at least."""
+NAMING = (
+    "system",
+    "envs",
+    "agents",
+    "study/grids.py",
+    "study/trials.py",
+    "study/experiments.py",
+    "study/lower_bound.py",
+)
 """Folders and files of the package that the name of a trial depends on."""
 
 
@@ -103,11 +160,10 @@ def manifest(results: Path | None = None) -> Manifest:
     path = _place(results) / MANIFEST
     if not path.exists():
         return Manifest()
-    content = read_json("manifest", path)
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        found = content.get("format", "no format") if isinstance(content, dict) else type(content).__name__
-        raise InvalidInput("manifest", found, f"{FORMAT} in {path}: {_remedy()}")
-    try:
+    content = read_json("manifest", path, dict)
+    check_format("manifest", path, content.get("format", "no format"), FORMAT, _remedy())
+    with reading("manifest", path, "an undamaged manifest"):
+        conform("manifest", content, _SCHEMA)
         experiments = {
             name: Declared(
                 e["question"], e["seeds"], e["cells"], {int(seed): runs for seed, runs in e["trials"].items()}
@@ -115,9 +171,7 @@ def manifest(results: Path | None = None) -> Manifest:
             for name, e in content["experiments"].items()
         }
         players = {name: Player(*entry) for name, entry in content["players"].items()}
-        return Manifest(dict(content["files"]), str(content["code"]), experiments, players)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InvalidInput("manifest", str(path), f"an undamaged manifest ({error!r})") from None
+    return Manifest(content["files"], content["code"], experiments, players)
 
 
 def _write_manifest(entry: Manifest, results: Path) -> None:
@@ -130,21 +184,62 @@ def _write_manifest(entry: Manifest, results: Path) -> None:
 
 def declare(experiments: dict[str, Declared], players: dict[str, Player], results: Path | None = None) -> None:
     """Write into the manifest what was declared, and the state of the code that says so."""
-    place = make_folder("results", _written(results))
-    before = manifest(place)
-    _write_manifest(Manifest(before.files, code_state(), experiments, players), place)
+    with writing(results) as place:
+        _write_manifest(Manifest(manifest(place).files, code_state(), experiments, players), place)
 
 
-def _written(results: Path | None) -> Path:
-    return home() / "results" if results is None else Path(results)
+@contextmanager
+def writing(results: Path | None = None) -> Iterator[Path]:
+    """Read and write a folder of results (`with writing(...) as place:`), made if need be; others wait meanwhile."""
+    place = home() / "results" if results is None else Path(results)
+    with alone_beside(place):
+        yield place
 
 
-def read_table(name: str, results: Path | None = None) -> pd.DataFrame:
-    """A file of `results/`; an empty table if there is none."""
+@contextmanager
+def looking_at(results: Path | None = None) -> Iterator[Path]:
+    """Read a folder of results in one state; who writes into it waits meanwhile."""
+    place = _place(results)
+    with undisturbed(place):
+        yield place
+
+
+def read_table(name: str, results: Path | None = None, needed: str | None = None) -> pd.DataFrame:
+    """A file of `results/`; an empty table if there is none, `InvalidInput` if it is not what it should be.
+
+    needed : str or None
+        Columns that it has at least; by default those of the file, if it is not the table of an experiment.
+    """
     path = _place(results) / name
     if not path.exists():
         return pd.DataFrame()
-    return pd.read_csv(path, dtype={"run": str}) if path.suffix == ".csv" else pd.read_parquet(path)
+    with reading("table", path, "an undamaged table"):
+        csv = path.suffix == ".csv"
+        table = pd.read_csv(path, dtype={"run": str}, encoding="utf-8-sig") if csv else pd.read_parquet(path)
+        _check_columns(table, (_NEEDED.get(name, "") if needed is None else needed).split())
+        keys = TABLES[name].split() if name in TABLES else [n for n in table if n not in (*METRICS, "wall_time")]
+        if table.duplicated(keys).any():
+            raise InvalidInput("row", table.loc[table.duplicated(keys), keys[0]].iloc[0], "each row once")
+    return table
+
+
+def _check_columns(table: pd.DataFrame, needed: list[str]) -> None:
+    missing = [name for name in needed if name not in table]
+    if missing:
+        raise InvalidInput("column", f"no {missing[0]}", "all of " + ", ".join(needed))
+    types = pd.api.types
+    fits = {
+        "words": lambda values: values.map(lambda value: isinstance(value, str)).all(),
+        "whole numbers >= 0": lambda values: types.is_integer_dtype(values) and (values >= 0).all(),
+        "true or false": types.is_bool_dtype,
+        "numbers": lambda values: types.is_numeric_dtype(values) and not types.is_bool_dtype(values),
+    }
+    for name in table if len(table) else ():
+        kind = _KIND.get(name, "numbers")
+        if name in needed and not fits[kind](table[name]):
+            raise InvalidInput(f"column {name}", str(table[name].dtype), f"{kind} in every row")
+        if types.is_float_dtype(table[name]) and np.isinf(table[name]).any():
+            raise InvalidInput(f"column {name}", "an infinite number", "finite numbers")
 
 
 def write_result(name: str, content: bytes, results: Path | None = None) -> None:
@@ -152,12 +247,12 @@ def write_result(name: str, content: bytes, results: Path | None = None) -> None
 
     The digest goes first: after a kill between the two the file is the old one, which the next gathering replaces.
     """
-    place = _written(results)
-    make_folder("results", (place / name).parent)
-    before = manifest(place)
-    files = dict(sorted((before.files | {name: hashlib.sha256(content).hexdigest()}).items()))
-    _write_manifest(before._replace(files=files), place)
-    write_whole(place / name, content)
+    with writing(results) as place:
+        make_folder("results", (place / name).parent)
+        before = manifest(place)
+        files = dict(sorted((before.files | {name: hashlib.sha256(content).hexdigest()}).items()))
+        _write_manifest(before._replace(files=files), place)
+        write_whole(place / name, content)
 
 
 def write_table(name: str, table: pd.DataFrame, results: Path | None = None) -> None:
@@ -171,9 +266,16 @@ def write_table(name: str, table: pd.DataFrame, results: Path | None = None) -> 
     write_result(name, content, results)
 
 
+def add_rows(name: str, table: pd.DataFrame, keys: str, results: Path | None = None) -> None:
+    """Write rows into a table of `results/` that may have others; equal `keys`, columns, are the same row."""
+    with writing(results):
+        table = pd.concat([read_table(name, results), table]).drop_duplicates(keys.split(), keep="last")
+        write_table(name, table, results)
+
+
 def experiment_table(name: str, results: Path | None = None) -> pd.DataFrame:
     """The table of an experiment; a missing one raises `InvalidInput`."""
-    found = read_table(f"{name}.csv", results)
+    found = read_table(f"{name}.csv", results, _EXPERIMENT)
     if found.empty:
         raise InvalidInput("experiment", name, f"one with results: {restoring(name, results)}")
     return found
@@ -199,7 +301,7 @@ def condition(name: str, results: Path | None = None) -> str:
         return "not as it was written"
     if entry.code != code_state():
         return "the code has changed since: `aiecof gather` finds out whether that concerns it"
-    found = set(read_table(file, place)["run"])
+    found = set(read_table(file, place, _EXPERIMENT).get("run", ()))
     gone = found - entry.experiments[name].runs if name in entry.experiments else found
     return f"{len(gone)} of {len(found)} trials belong to other code" if gone else ""
 
