@@ -46,6 +46,7 @@ bench: $(INSTALLED)  ## measure the speed of the simulator, of the environments 
 results: $(INSTALLED)  ## compute what is missing in results/, JOBS=2 at a time (from nothing: many hours; it resumes)
 	test -f results/tuning.csv || $(BIN)/aiecof tune
 	test -f results/calibration.csv || $(BIN)/aiecof calibrate --jobs $(JOBS)
+	$(BIN)/aiecof search --jobs $(JOBS)
 	$(BIN)/aiecof run all --jobs $(JOBS)
 	$(BIN)/aiecof replay
 

@@ -15,6 +15,7 @@ EXTRAS = {
     "filelock": "study",
     "joblib": "study",
     "matplotlib": "study",
+    "optuna": "study",
     "pandas": "study",
     "pyarrow": "study",
     "seaborn": "study",

@@ -11,13 +11,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 HOMES = {"aiecof": ROOT / "aiecof", "aiecof_book": ROOT / "book/aiecof_book"}
 ORDER = {
-    "aiecof": "checks metrics doors files",
+    "aiecof": "checks metrics doors files processes",
     "aiecof.system": "scenario model workload objective observations kernels simulator reference",
     "aiecof.envs": "spaces episodes rendering gymnasium_env slot_envs vector_env pettingzoo_env vec_env",
     "aiecof.agents": "policies rules networks dqn toppo methods learned training bench",
-    "aiecof.study": "grids store statistics paper curves evidence verdicts claims figures "
-    "lower_bound print_limits tuning experiments runner verify",
-    "aiecof.reconstruction": "reward_agreement calibration edge_services",
+    "aiecof.study": "grids store statistics paper style curves evidence verdicts claims figures "
+    "lower_bound print_limits trials experiments runner verify",
+    "aiecof.reconstruction": "reward_agreement calibration tuning edge_services",
     "aiecof.cli": "console results app",
     "aiecof_book": "notebook toy optimum complexity equations playground",
 }

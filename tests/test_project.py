@@ -29,11 +29,12 @@ OTHERS = {
     "aiecof.envs.pettingzoo_env": "pettingzoo",
     "aiecof.envs.vec_env": "stable_baselines3",
     "aiecof.agents": "gymnasium numpy pandas safetensors sb3_contrib stable_baselines3 torch",
-    "aiecof.study": "joblib matplotlib numpy pandas scipy seaborn",
+    "aiecof.study": "joblib matplotlib numpy pandas scipy",
     "aiecof.study.lower_bound": "numba",
     "aiecof.study.runner": "torch",
     "aiecof.agents.bench": "sb3_contrib stable_baselines3 torch",
     "aiecof.reconstruction": "joblib numpy pandas scipy",
+    "aiecof.reconstruction.tuning": "optuna torch",
     "aiecof.cli": "matplotlib rich torch typer",
 }
 """Folder, or module that may have more than its folder -> packages of others that it may import."""

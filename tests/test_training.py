@@ -20,7 +20,7 @@ from aiecof.agents.rules import make_policy
 from aiecof.agents.training import Run, train
 from aiecof.checks import InvalidInput
 from aiecof.files import write_whole
-from aiecof.study.tuning import LEARNING_RATES, TUNING_SEEDS
+from aiecof.reconstruction.tuning import LEARNING_RATES, TUNING_SEEDS
 from aiecof.system.scenario import load_scenario
 from aiecof.system.workload import draw_trace
 

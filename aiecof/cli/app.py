@@ -296,7 +296,7 @@ def tune(
     import torch
 
     from aiecof.agents.methods import METHODS
-    from aiecof.study import tuning
+    from aiecof.reconstruction import tuning
     from aiecof.study.store import write_table
 
     torch.set_num_threads(1)

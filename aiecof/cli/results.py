@@ -23,6 +23,7 @@ def run(
     profile: Profile = "full",
     jobs: Jobs = 1,
     seeds: Annotated[int | None, number("seeds", 1, "Only the first few seeds.")] = None,
+    scenario: Annotated[str | None, typer.Option(help="Only on the scenarios of this name.")] = None,
     folder: Folder = None,
     results: Results = None,
 ) -> None:
@@ -34,7 +35,7 @@ def run(
     usual = home() / "results" if profile == "full" else place / "quick"
     tables = Path(results) if results else usual
     with progress_bar("Trials") as update:
-        failures = runner.run(names, profile, jobs, seeds, place, tables, update)
+        failures = runner.run(names, profile, jobs, seeds, scenario, place, tables, update)
     print(f"tables are in {relpath(tables)}")
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)
@@ -116,6 +117,21 @@ def calibrate(jobs: Jobs = 1) -> None:
     print("wrote results/calibration.csv, calibration_tied.parquet, identifiability.csv, reward_agreement.csv")
 
 
+def search(jobs: Jobs = 1, folder: Folder = None, results: Results = None) -> None:
+    """The same random search for every learned method's hyperparameters; what is found or trained is not repeated."""
+    from aiecof.reconstruction import tuning
+    from aiecof.study.grids import SEARCH
+    from aiecof.study.runner import runs_folder
+    from aiecof.study.store import read_table, write_table
+
+    work, place = Path(folder) if folder else runs_folder() / "search", Path(results) if results else home() / "results"
+    known = read_table(SEARCH, place) if place.is_dir() else read_table(SEARCH)
+    with progress_bar("Trainings") as update:
+        for table in tuning.search(known, work, jobs, update):
+            write_table(SEARCH, table, place)
+    print(f"wrote {relpath(place / SEARCH)}")
+
+
 def replay() -> None:
     """Play kept policies and rules under the edge services that only the plain event simulation knows."""
     import torch
@@ -170,4 +186,15 @@ def figures(
     print(f"drew {', '.join(drawn)} into {out}")
 
 
-COMMANDS: tuple[Callable[..., None], ...] = (run, trial, gather, status, verify, calibrate, replay, claims, figures)
+COMMANDS: tuple[Callable[..., None], ...] = (
+    run,
+    trial,
+    gather,
+    status,
+    verify,
+    calibrate,
+    search,
+    replay,
+    claims,
+    figures,
+)

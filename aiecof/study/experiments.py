@@ -1,152 +1,68 @@
 """The experiments, declared as data: which method meets which scenario with which seeds.
 
-A `Trial` is what can be computed on its own: one method on one network, judged on held-out episodes. Experiments share
-trials, so Table IV, its curves (Figs. 5, 6) and the middle points of the sweeps are computed once.
+Experiments share trials (`trials`), so Table IV, its curves (Figs. 5, 6) and the middle points of the sweeps are
+computed once.
 """
 
-import hashlib
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import product
 from typing import Any
 
-import numpy as np
+import pandas as pd
 
 from aiecof.agents.methods import METHODS
 from aiecof.agents.rules import COORDINATED, POLICIES
 from aiecof.checks import check_choice
+from aiecof.files import results_folder
 from aiecof.study import grids
-from aiecof.study.grids import BOUND, EVALUATION, LEARNED, QUICK_EVALUATION, QUICK_TRAINING, TRAINING
-from aiecof.study.lower_bound import lower_bound
-from aiecof.study.store import Declared, Player
+from aiecof.study.grids import BOUND, LEARNED, TRAINING
+from aiecof.study.store import Declared, Player, read_table
+from aiecof.study.trials import Cell, Experiment, Trial, cell
 from aiecof.system.scenario import READINGS, Scenario, TaskKind, Weights, load_scenario
-from aiecof.system.simulator import Simulator
-from aiecof.system.workload import draw_trace
 
 
-@lru_cache(maxsize=512)
-def dynamics_fingerprint(scenario: Scenario) -> str:
-    """Hash of what two episodes come to, so that a changed equation makes new trials."""
-    trace = draw_trace(scenario, 2, split="reference")
-    actions = np.random.default_rng(0).integers(scenario.actions, size=trace.size.shape)
-    simulator = Simulator(scenario)
-    simulator.run(trace, actions)
-    totals = [f"{value:.6g}" for row in simulator.totals.tolist() for value in row]
-    return hashlib.sha256(json.dumps(totals).encode()).hexdigest()[:16]
+def network(name: str, arm: str = "", **changes: Any) -> Scenario:
+    """A named network with some changes, under an arm if there is one.
 
-
-@lru_cache(maxsize=1)
-def bound_fingerprint() -> str:
-    """Hash of the lower bound on two small episodes, so that a changed bound makes new trials."""
-    scenario = load_scenario("balanced", devices=4, servers=2, slots=10)
-    costs = lower_bound(scenario, draw_trace(scenario, 2, split="reference"))
-    return hashlib.sha256(json.dumps([f"{cost:.6g}" for cost in costs]).encode()).hexdigest()[:16]
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One method on one scenario with one seed.
-
-    method : str
-        Of `METHODS`, `POLICIES`, or `BOUND`.
-    episodes : int
-        Of training; 0 for what is not trained.
-    changes : dict
-        Hyperparameters, or parameters of a rule, that differ from the registry's.
-    streams : {"batch", "episode"}
-        Whether the held-out episodes of a learned policy share a random stream: those of the first results do.
+    The printed reward comes with equal weights, which the paper gives no values.
     """
-
-    method: str
-    scenario: Scenario
-    seed: int
-    episodes: int = 0
-    evaluation: int = EVALUATION
-    changes: dict[str, Any] = field(default_factory=dict)
-    streams: str = "batch"
-
-    @property
-    def learned(self) -> bool:
-        """Whether it is trained."""
-        return self.method in METHODS
-
-    @property
-    def description(self) -> dict[str, Any]:
-        """Everything that decides the result."""
-        values = METHODS[self.method].values(**self.changes) if self.learned else self.changes
-        own = {"bound": bound_fingerprint()} if self.method == BOUND else {}
-        own |= {"streams": self.streams} if self.learned and self.streams != "batch" else {}
-        return {
-            "method": self.method,
-            "scenario": self.scenario.fingerprint,
-            "dynamics": dynamics_fingerprint(self.scenario),
-            "seed": self.seed,
-            "episodes": self.episodes,
-            "evaluation": self.evaluation,
-            "values": values,
-        } | own
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Hash of the description; the trial's name in `results/` and of its folder."""
-        return hashlib.sha256(json.dumps(self.description, sort_keys=True).encode()).hexdigest()[:16]
+    if not arm:
+        return load_scenario(name, **changes)
+    weights = {} if arm == "mended" else {"weights": Weights()}
+    return load_scenario(name, **grids.ARMS[arm], **weights).replace(**changes)
 
 
-@dataclass(frozen=True)
-class Cell:
-    """A trial of an experiment without its seed, and where it stands in the experiment's table."""
-
-    labels: dict[str, Any]
-    method: str
-    scenario: Scenario
-    episodes: int
-    changes: dict[str, Any]
-
-    def trial(self, seed: int, quick: bool = False, streams: str = "batch") -> Trial:
-        """With a seed; the quick one is trained and judged on a few episodes."""
-        episodes = min(self.episodes, QUICK_TRAINING) if quick else self.episodes
-        judged = QUICK_EVALUATION if quick else EVALUATION
-        return Trial(self.method, self.scenario, seed, episodes, judged, self.changes, streams)
+def printed_values(method: str) -> dict[str, Any]:
+    """The printed hyperparameters that a method has."""
+    known = METHODS[method].hyperparameters if method in METHODS else ()
+    return {name: value for name, value in grids.PRINTED_VALUES.items() if name in known}
 
 
-def cell(method: str, scenario: Scenario, labels: dict[str, Any] | None = None, episodes=TRAINING, **changes) -> Cell:
-    """A cell labelled with method and scenario, and more."""
-    named = {"scenario": scenario.name, "method": method} | (labels or {})
-    return Cell(named, method, scenario, episodes if method in METHODS else 0, changes)
+def _cell(arm: str, method: str, scenario: Scenario, labels: dict[str, Any], episodes=TRAINING, **changes) -> Cell:
+    """A cell with the registry's hyperparameters, or on an arm with the printed ones, the coin with its share."""
+    if not arm:
+        return cell(method, scenario, labels, episodes, **changes)
+    coin = {"local_probability": grids.COIN} if method == "mixture-random" else {}
+    return cell(method, scenario, labels, episodes, **printed_values(method) | coin | changes)
 
 
-@dataclass(frozen=True)
-class Experiment:
-    """A table or figure of the paper, or a question of ours.
-
-    seeds : int
-        Networks 0 .. seeds - 1, each with its own training and held-out traces.
-    planned : bool
-        Whether it belongs to the plan of the second look: a learned method is judged by sampled actions, not by those
-        that count for its family, and every held-out episode has a random stream of its own.
-    """
-
-    question: str
-    seeds: int
-    cells: tuple[Cell, ...]
-    planned: bool = False
-
-    def trials(self, profile: str = "full") -> Iterator[tuple[dict[str, Any], Trial]]:
-        """(labels, trial) of all cells with the first seed, then the second ...: what is cut short is balanced."""
-        quick = check_choice("profile", profile, ("full", "quick")) == "quick"
-        for seed in range(1 if quick else self.seeds):
-            for entry in self.cells:
-                yield entry.labels | {"seed": seed}, entry.trial(seed, quick, "episode" if self.planned else "batch")
+def _marked(cells: Iterable[Cell]) -> list[Cell]:
+    """The same cells, each labelled with what the method knows of its network."""
+    learned = dict.fromkeys(METHODS, "its observation")
+    known = learned | {name: entry.information for name, entry in POLICIES.items()} | grids.KNOWS
+    return [replace(entry, labels=entry.labels | {"knows": known[entry.method]}) for entry in cells]
 
 
-def _compared(scenario: Scenario, rules: Iterable[str], labels: dict[str, Any] | None = None) -> list[Cell]:
+def _compared(scenario: Scenario, rules: Iterable[str], labels: dict[str, Any] | None = None, arm="") -> list[Cell]:
     learners = (*LEARNED, *(name for name, method in METHODS.items() if method.added))
-    return [cell(name, scenario, labels) for name in (*learners, *rules)]
+    return [_cell(arm, name, scenario, labels or {}) for name in (*learners, *rules)]
 
 
-def _sweep_rules() -> list[str]:
-    return [*grids.SWEEP_RULES, *(name for name, entry in POLICIES.items() if entry.added)]
+def _sweep_rules(arm: str = "") -> list[str]:
+    added = (name for name, entry in POLICIES.items() if entry.added)
+    return [*grids.SWEEP_RULES, *(("mixture-random",) if arm else ()), *added]
 
 
 def _table_iv() -> list[Cell]:
@@ -154,92 +70,86 @@ def _table_iv() -> list[Cell]:
     return [entry for scenario in scenarios for entry in _compared(scenario, (*POLICIES, BOUND))]
 
 
-def _figure_3(part: str) -> list[Cell]:
-    fitted = load_scenario("fitted")
-    if part == "a":
-        rates = [{"actor": actor, "critic": critic} for actor, critic in grids.RATES]
-        names = {"actor": "learning_rate", "critic": "critic_learning_rate"}
-        return [cell("toppo", fitted, r, **{names[network]: rate for network, rate in r.items()}) for r in rates]
-    name, values = {"b": ("batch_size", grids.BATCHES), "c": ("gamma", grids.DISCOUNTS)}[part]
-    return [cell("toppo", fitted, {name: value}, **{name: value}) for value in values]
-
-
-def _figure_4() -> list[Cell]:
-    cells = []
-    for kind, size in grids.SIZES.items():
-        for arrivals in grids.ARRIVALS:
-            changed = load_scenario("fitted", task_kinds=(TaskKind(kind, size),), arrival_probability=arrivals)
-            labels = {"kind": kind, "tasks": round(100 * arrivals)}
-            rules = ("random", "always-local", "threshold-power-of-two")
-            cells += [cell(method, changed, labels) for method in ("toppo", *rules)]
-    return cells
-
-
-def _figure_7() -> list[Cell]:
-    stages = {"early": 1, "late": TRAINING}
-    return [cell("toppo", load_scenario("fitted"), {"stage": s}, episodes=n) for s, n in stages.items()]
-
-
-def _figure_8() -> list[Cell]:
+def _figure_3(part: str, names: Iterable[str] = ("fitted",), arm: str = "") -> list[Cell]:
+    """TOPPO with other values of a hyperparameter: labels beside what they change."""
+    rates = [{"actor": actor, "critic": critic} for actor, critic in grids.RATES]
+    batches = grids.SMALL_BATCHES if arm else grids.BATCHES
+    labels, renamed = {
+        "a": (rates, {"actor": "learning_rate", "critic": "critic_learning_rate"}),
+        "b": ([{"batch_size": size} for size in batches], {}),
+        "c": ([{"gamma": gamma} for gamma in grids.DISCOUNTS], {}),
+    }[part]
     return [
-        entry
-        for name in ("fitted", "balanced")
-        for devices in grids.DEVICES
-        for entry in _compared(load_scenario(name, devices=devices), _sweep_rules(), {"devices": devices})
+        _cell(arm, "toppo", network(name, arm), mark, **{renamed.get(key, key): value for key, value in mark.items()})
+        for name in names
+        for mark in labels
     ]
 
 
-def _figure_9() -> list[Cell]:
+def _figure_4(names: Iterable[str] = ("fitted",), arm: str = "") -> list[Cell]:
+    rules = ("random", "always-local", "threshold-power-of-two", *(("mixture-random",) if arm else ()))
     cells = []
-    for scenario in (load_scenario("fitted"), load_scenario("balanced")):
-        low, high = scenario.server_frequency
-        for factor in grids.CAPACITIES:
-            changed = scenario.replace(server_frequency=(factor * low, factor * high))
-            cells += _compared(changed, _sweep_rules(), {"capacity": factor})
+    for name, (kind, size) in product(names, grids.SIZES.items()):
+        for arrivals in grids.ARRIVALS[:: 2 if arm else 1]:
+            changed = network(name, arm, task_kinds=(TaskKind(kind, size),), arrival_probability=arrivals)
+            labels = {"kind": kind, "tasks": round(100 * arrivals)}
+            cells += [_cell(arm, method, changed, labels) for method in ("toppo", *rules)]
     return cells
 
 
-def _ablation() -> list[Cell]:
+def _figure_7(names: Iterable[str] = ("fitted",), arm: str = "") -> list[Cell]:
+    stages = {"early": 1, "late": TRAINING}
+    return [_cell(arm, "toppo", network(name, arm), {"stage": s}, n) for name in names for s, n in stages.items()]
+
+
+def _figure_8(names: Iterable[str] = ("fitted", "balanced"), arm: str = "") -> list[Cell]:
+    counts = grids.FEW_DEVICES if arm else grids.DEVICES
     return [
-        cell(method, load_scenario(name), {"variant": variant}, **changes)
-        for name in ("balanced", "fitted")
+        entry
+        for name, devices in product(names, counts)
+        for entry in _compared(network(name, arm, devices=devices), _sweep_rules(arm), {"devices": devices}, arm)
+    ]
+
+
+def _figure_9(names: Iterable[str] = ("fitted", "balanced"), arm: str = "") -> list[Cell]:
+    cells = []
+    for scenario, factor in product([network(name, arm) for name in names], grids.CAPACITIES):
+        low, high = scenario.server_frequency
+        changed = scenario.replace(server_frequency=(factor * low, factor * high))
+        cells += _compared(changed, _sweep_rules(arm), {"capacity": factor}, arm)
+    return cells
+
+
+def _ablation(names: Iterable[str] = ("balanced", "fitted"), arm: str = "") -> list[Cell]:
+    return [
+        _cell(arm, method, network(name, arm), {"variant": variant}, **changes)
+        for name in names
         for variant, (method, changes) in grids.VARIANTS.items()
     ]
 
 
-def _readings() -> list[Cell]:
-    fitted = load_scenario("fitted")
-    cells = [cell(method, fitted, {"reading": "as chosen", "value": ""}) for method in grids.JUDGED]
-    for name, values in READINGS.items():
-        for value in values:
+def _readings(names: Iterable[str] = ("fitted",), arm: str = "") -> list[Cell]:
+    judged, cells = (*grids.JUDGED, *(("mixture-random",) if arm else ())), []
+    for chosen in (network(name, arm) for name in names):
+        cells += [_cell(arm, method, chosen, {"reading": "as chosen", "value": ""}) for method in judged]
+        for name, value in ((name, value) for name, values in READINGS.items() for value in values):
             left_out = name in grids.UNPLAYED or (name, value) in grids.UNPLAYED_VALUES
-            if value == getattr(fitted.readings, name) or left_out:
+            if value == getattr(chosen.readings, name) or left_out:
                 continue
             changes: dict[str, Any] = {name: value}
             if value == "per_bit":  # the same work for a task of middle size
-                scale = fitted.workload_scale * 2.5e9 / 6e6 / 250.0
+                work, size = sum(chosen.workload_range) / 2, sum(chosen.task_kinds[0].size) / 2
+                scale = chosen.workload_scale * work / size / 250.0
                 changes |= {"workload_range": (200.0, 300.0), "workload_scale": scale}
-            changed = fitted.replace(**changes)
-            cells += [cell(method, changed, {"reading": name, "value": value}) for method in grids.JUDGED]
+            changed = chosen.replace(**changes)
+            cells += [_cell(arm, method, changed, {"reading": name, "value": value}) for method in judged]
     return cells
-
-
-def _armed(name: str, arm: str) -> Scenario:
-    """A representative under an arm: the printed reward comes with equal weights, which it gives no values."""
-    weights = {} if arm == "mended" else {"weights": Weights()}
-    return load_scenario(name, **grids.ARMS[arm], **weights)
-
-
-def _printed_values(method: str) -> dict[str, Any]:
-    """The printed hyperparameters that a method has."""
-    known = METHODS[method].hyperparameters
-    return {name: value for name, value in grids.PRINTED_VALUES.items() if name in known}
 
 
 def _arm(arm: str) -> list[Cell]:
     cells, labels = [], {"arm": arm, "share": ""}
-    for scenario in (_armed(name, arm) for name in grids.REPRESENTATIVES):
-        cells += [cell(name, scenario, labels, **_printed_values(name)) for name in LEARNED]
+    for scenario in (network(name, arm) for name in grids.REPRESENTATIVES):
+        cells += [_cell(arm, name, scenario, labels) for name in LEARNED]
         cells += [cell(name, scenario, labels) for name in POLICIES]
         coins = [(labels | {"share": share}, share) for share in grids.COINS]
         cells += [cell("mixture-random", scenario, mark, local_probability=share) for mark, share in coins]
@@ -248,11 +158,65 @@ def _arm(arm: str) -> list[Cell]:
 
 def _memory() -> list[Cell]:
     return [
-        cell(method, _armed(name, arm), {"arm": arm}, **_printed_values(method))
+        _cell(arm, method, network(name, arm), {"arm": arm})
         for arm in grids.MEMORY_ARMS
         for name in grids.REPRESENTATIVES
         for method in ("toppo", *grids.MEMORIES)
     ]
+
+
+def _unseen() -> list[Cell]:
+    scenarios = [network(name, "printed", network="episode") for name in grids.REPRESENTATIVES]
+    rules = _sweep_rules("printed")
+    return _marked(entry for scenario in scenarios for entry in _compared(scenario, rules, arm="printed"))
+
+
+def tuned_values(found: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """The best configurations of a search: what they were judged by, "reward", "cost" or both -> their values.
+
+    found : DataFrame
+        Rows of `grids.SEARCH` of one method on one network; the best are among those that were not stopped.
+    """
+    whole, best = found[~found["stopped"].astype(bool)], {}
+    for judge, place in {"reward": whole["reward"].idxmax(), "cost": whole["cost"].idxmin()}.items():
+        best.setdefault(whole.loc[place, "values"], []).append(judge)
+    return {" and ".join(judges): json.loads(values) for values, judges in best.items()}
+
+
+def _tuned() -> list[Cell]:
+    """The rules, and each method as the search that is in the results found it best; before it, the rules alone."""
+    table, cells = read_table(grids.SEARCH, results_folder()), []
+    for name, arm in grids.SEARCHED:
+        scenario = network(name, arm)
+        for method in LEARNED if len(table) else ():
+            rows = table[(table["scenario"] == name) & (table["method"] == method)]
+            for judge, values in tuned_values(rows).items() if len(rows) else ():
+                cells.append(cell(method, scenario, {"tuned_for": judge}, **values))
+        cells += [_cell("printed", rule, scenario, {"tuned_for": ""}) for rule in _sweep_rules("printed")]
+    return _marked(cells)
+
+
+def _planned() -> dict[str, Experiment]:
+    """The experiments of the plan, in its order; of the sweeps the quick profile has one cell each."""
+    arms = {f"arm_{arm}": (f"Who wins on the arm {arm}?", 10, _arm(arm)) for arm in grids.ARMS}
+    whole = {"memory": ("Does a memory help, and why?", 10, _memory())} | arms
+    networks = grids.REPRESENTATIVES, "printed"
+    sweeps = {
+        "tuned": ("Who wins after the same search for everyone?", _tuned()),
+        "unseen": ("Who wins on networks that no training saw?", _unseen()),
+        "printed_figure_8": ("As figure_8, with the printed reward?", _marked(_figure_8(*networks))),
+        "printed_figure_9": ("As figure_9, with the printed reward?", _marked(_figure_9(*networks))),
+        "printed_figure_3a": ("As figure_3a, with the printed reward?", _figure_3("a", *networks)),
+        "printed_figure_3b": ("As figure_3b, and are small batches unsteady?", _figure_3("b", *networks)),
+        "printed_figure_3c": ("As figure_3c, with the printed reward?", _figure_3("c", *networks)),
+        "printed_figure_7": ("As figure_7, with the printed reward?", _figure_7(*networks)),
+        "printed_ablation": ("As ablation, with the printed reward?", _ablation(*networks)),
+        "printed_figure_4": ("As figure_4, with the printed reward?", _marked(_figure_4(*networks))),
+        "printed_readings": ("As readings, with the printed reward?", _marked(_readings(*networks))),
+    }
+    found = {name: Experiment(question, seeds, tuple(cells), True) for name, (question, seeds, cells) in whole.items()}
+    few = {name: Experiment(question, 5, tuple(cells), True, 1) for name, (question, cells) in sweeps.items()}
+    return found | few
 
 
 def experiments() -> dict[str, Experiment]:
@@ -275,14 +239,8 @@ def experiments() -> dict[str, Experiment]:
         "figure_7": ("How busy is each device, early and late?", 10, _figure_7()),
         "ablation": ("Which part of TOPPO does the work?", 10, _ablation()),
         "readings": ("Do the conclusions depend on what was read into the paper?", 3, _readings()),
-        "memory": ("Does a memory help, and why?", 10, _memory()),
     }
-    found |= {f"arm_{arm}": (f"Who wins on the arm {arm}?", 10, _arm(arm)) for arm in grids.ARMS}
-    planned = {"memory", *(f"arm_{arm}" for arm in grids.ARMS)}
-    return {
-        name: Experiment(question, seeds, tuple(cells), name in planned)
-        for name, (question, seeds, cells) in found.items()
-    }
+    return {name: Experiment(q, seeds, tuple(cells)) for name, (q, seeds, cells) in found.items()} | _planned()
 
 
 def experiment(name: str) -> Experiment:
@@ -306,7 +264,7 @@ def declarations(profile: str = "full") -> dict[str, Declared]:
         trials: dict[int, list[str]] = {}
         for _, trial in entry.trials(profile):
             trials.setdefault(trial.seed, []).append(trial.fingerprint)
-        found[name] = Declared(entry.question, len(trials), len(entry.cells), trials)
+        found[name] = Declared(entry.question, len(trials), len(trials[0]), trials)
     return found
 
 

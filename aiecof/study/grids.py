@@ -45,8 +45,8 @@ JUDGED = ("toppo", "dqn", "a2c", "always-local", "frugal", "threshold-power-of-t
 """Methods that play under every other reading."""
 UNPLAYED = ("delay_mean", "energy_mean", "load_mean", "edge_service", "cost_units", "cost_load")
 """Readings that change no decision and need no training, or that need another simulator."""
-UNPLAYED_VALUES = (("load", "literal_seconds"), ("observation", "printed_mean"))
-"""Single values that do not play: they came later, for the search over readings and for the arms."""
+UNPLAYED_VALUES = (("load", "literal_seconds"), ("observation", "printed_mean"), ("kinds_by", "device"))
+"""Single values that do not play: they came later, for the search over readings, the arms and mixtures of kinds."""
 
 REPRESENTATIVES = ("plain", "nine-rows")
 """The networks that stand for all reconstructions of Table IV (the plan)."""
@@ -76,5 +76,21 @@ PRINTED_VALUES = {
     "sequence_length": 4,
 }
 """The printed hyperparameters, with sequences that divide the batch; a method takes those that it has."""
+SMALL_BATCHES = (16, 32, 64, 300, 1000)
+"""Fig. 3(b) on the arms: in sequences of 4, below the paper's 64 as well."""
+FEW_DEVICES = (20, 30, 60)
+"""Fig. 8 on the arms: both ends, and the network of Table IV."""
+COIN = 0.78
+"""Share at home of the coin in the sweeps: what the printed reward pays most on `plain`."""
+KNOWS = {
+    "threshold-power-of-two": "its queue, the servers' queues",
+    "greedy": "the equations, its clock and channels, the servers",
+    "frugal": "the equations, its clock and channels, the servers",
+}
+"""What a rule of the sweeps has to know, where its registry says no more than that it is its own."""
+SEARCH = "tuned_search.csv"
+"""The table of the search for hyperparameters, whose best are trained anew."""
+SEARCHED = (("plain", "printed"), ("balanced", ""))
+"""Where every method is searched for: network and arm, "" for the network as it is."""
 COINS = tuple(round(0.5 + 0.04 * step, 2) for step in range(13))
 """Shares at home of the coins beside the learned methods."""

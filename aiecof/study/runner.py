@@ -20,15 +20,16 @@ from aiecof.agents import methods, rules
 from aiecof.agents.policies import evaluate
 from aiecof.agents.rules import make_policy
 from aiecof.agents.training import PACKAGES, train
-from aiecof.checks import check_integer
+from aiecof.checks import check_choice, check_integer
 from aiecof.files import alone, home, make_folder, read_json, write_whole
 from aiecof.metrics import METRICS
 from aiecof.study import experiments
-from aiecof.study.experiments import Trial, trials_of
+from aiecof.study.experiments import trials_of
 from aiecof.study.grids import BOUND, KEPT, TRAINING
 from aiecof.study.lower_bound import lower_bound
 from aiecof.study.print_limits import write_limits
 from aiecof.study.store import TABLES, declare, read_table, write_result, write_table
+from aiecof.study.trials import Trial
 from aiecof.system.scenario import load_scenario
 from aiecof.system.workload import draw_trace
 
@@ -184,6 +185,7 @@ def run(
     profile: str = "full",
     jobs: int = 1,
     seeds: int | None = None,
+    scenario: str | None = None,
     folder: Path | None = None,
     results: Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -198,11 +200,16 @@ def run(
         Processes.
     seeds : int or None
         Stop after the first few seeds; None takes all that are declared.
+    scenario : str or None
+        Only the trials on scenarios of this name; None takes all.
     progress : callable
         Called with the trials done and all trials.
     """
     jobs, last = check_integer("jobs", jobs, 1), np.inf if seeds is None else check_integer("seeds", seeds, 1)
     trials = {run: trial for run, trial in trials_of(names, profile).items() if trial.seed < last}
+    if scenario is not None:
+        check_choice("scenario", scenario, sorted({trial.scenario.name for trial in trials.values()}))
+        trials = {run: trial for run, trial in trials.items() if trial.scenario.name == scenario}
     folder = make_folder("folder", folder or runs_folder())
     results = make_folder("results", results or home() / "results")
     known = _gathered(trials, results)
