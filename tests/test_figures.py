@@ -85,7 +85,7 @@ def drawn_stamp(results):
     rows = figures.table("figure_3b", results)
     mark = figures.stamp(rows, "figure_3b", results=results).get_supxlabel()
     plt.close()
-    return mark
+    return mark.replace("\n", " ")
 
 
 def test_a_figure_tells_where_it_comes_from_and_whether_that_is_stale(tmp_path, monkeypatch):

@@ -1,16 +1,16 @@
 """The figures of the experiments from their tables: nothing here simulates or trains.
 
-Colours and markers of a method are the same everywhere, told apart by colour-blind readers, and doubled by a marker.
-Curves and points carry 95 % t intervals over the seeds; printed values of the paper are open diamonds.
+Curves and points carry 95 % t intervals over the seeds; printed values of the paper are open diamonds. TOPPO has the
+first accent, the best of the others the second; rules are dashed.
 """
 
-from collections.abc import Callable, Iterable
+import textwrap
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -23,27 +23,21 @@ from aiecof.study.paper import NAMES, printed
 from aiecof.study.statistics import mean_interval
 from aiecof.study.store import condition, declared, manifest, read_table
 from aiecof.study.store import experiment_table as table
-
-_PALETTE = sns.color_palette("colorblind", 10)
-_ORDER = (*NAMES, "always-local", "greedy", "frugal", "threshold-power-of-two")
-
-
-class _Cycle(dict):
-    """A style of its own for each method, and for one that nobody foresaw the next that is free."""
-
-    def __init__(self, values: Iterable, spare: Iterable):
-        super().__init__(zip(_ORDER, values, strict=True))
-        self._spare = list(spare)
-
-    def __missing__(self, name: str):
-        self[name] = self._spare[(len(self) - len(_ORDER)) % len(self._spare)]
-        return self[name]
-
-
-COLOURS = _Cycle(
-    [*_PALETTE[:7], "0.6", "0.45", "k", "#5b3a8c", "#a3123a", _PALETTE[9]], ["#1b7837", "#b35806", "#01665e"]
+from aiecof.study.style import (
+    FIRST,
+    GREY,
+    INK,
+    RC,
+    SECOND,
+    called,
+    label_lines,
+    panels,
+    plain_log,
+    stressed,
+    styled,
 )
-MARKERS = _Cycle("osv^<>Dx+*pPX", "h8d")
+
+_ORDER = (*NAMES, "always-local", "greedy", "frugal", "threshold-power-of-two")
 LABELS = {name: measure.axis for name, measure in MEASURES.items()}
 
 
@@ -89,8 +83,8 @@ def stamp(rows: pd.DataFrame, *names: str, results: Path | None = None) -> Figur
     fig, doubts = plt.gcf(), [f"STALE: {doubt}" for doubt in _doubts(names, results)]
     place = results_folder() if results is None else results
     tables = ", ".join(f"{name} {digest(place / f'{name}.csv')[:8]}" for name in names)
-    colour = "#a3123a" if doubts else "0.45"
-    fig.supxlabel("; ".join([tables, f"seeds: {_seeds(rows)}", *doubts]), x=0.99, ha="right", fontsize=7, color=colour)
+    text = textwrap.fill("; ".join([tables, f"seeds: {_seeds(rows)}", *doubts]), 110)
+    fig.supxlabel(text, x=0.99, ha="right", fontsize=7, color=SECOND if doubts else GREY)
     return fig
 
 
@@ -132,18 +126,24 @@ def _errors(found: pd.DataFrame) -> np.ndarray:
     return np.stack([found["mean"] - found["low"], found["high"] - found["mean"]])
 
 
-def draw_curves(ax: Axes, curves: pd.DataFrame, metric: str, by: str = "method", window: int = 5) -> None:
-    """Moving means over `window` episodes, averaged over seeds, with bands, one a value of `by`."""
-    for index, (value, group) in enumerate(curves.groupby(by, sort=False)):
+def draw_curves(
+    ax: Axes,
+    curves: pd.DataFrame,
+    metric: str,
+    by: str = "method",
+    window: int = 5,
+    accents: Mapping[str, str] | None = None,
+) -> None:
+    """Moving means over `window` episodes, averaged over seeds, with bands, one a value of `by`; accents in colour."""
+    accents = stressed(curves, metric, by) if accents is None else accents
+    for value, group in curves.groupby(by, sort=False):
         wide = group.pivot(index="episode", columns="seed", values=metric).rolling(window, min_periods=1).mean()
         mean, low, high = np.array([mean_interval(row) for row in wide.to_numpy()]).T
-        known = by == "method"
-        colour = COLOURS[value] if known else _PALETTE[index % 10]
-        apart = {"markevery": (4 * index, 25), "ms": 5}  # where curves coincide
-        marks = {"marker": MARKERS[value]} | apart if known else {}
-        ax.plot(wide.index, mean, color=colour, label=NAMES.get(value, value), **marks)
+        colour, front = accents.get(value, GREY), value in accents
+        ax.plot(wide.index, mean, color=colour, label=called(value), lw=1.8 if front else 0.9, zorder=2 + front)
         ax.fill_between(wide.index, low, high, color=colour, alpha=0.15, linewidth=0)
     ax.set(xlabel="training episode", ylabel=LABELS[metric])
+    ax.margins(x=0.01)
 
 
 def _range(values: ArrayLike) -> tuple[float, float]:
@@ -154,22 +154,28 @@ def _range(values: ArrayLike) -> tuple[float, float]:
 
 
 def draw_sweep(
-    ax: Axes, rows: pd.DataFrame, x: str, metric: str, by: str = "method", results: Path | None = None
+    ax: Axes,
+    rows: pd.DataFrame,
+    x: str,
+    metric: str,
+    by: str = "method",
+    results: Path | None = None,
+    accents: Mapping[str, str] | None = None,
 ) -> None:
-    """Means over seeds with intervals against `x`, a line a value of `by`; rules are dashed.
+    """Means over seeds with intervals against `x`, a line a value of `by`; rules are dashed, accents coloured.
 
     Equal values stand side by side, so that none hides another.
     """
+    accents = stressed(rows, metric, by) if accents is None else accents
     groups, dashed = list(rows.groupby(by, sort=False)), manifest(results).of_kind("rule")
     values = np.unique(rows[x])
     step = 0.5 * min(np.diff(values), default=1.0) / max(len(groups), 2)
     for index, (value, group) in enumerate(groups):
-        found = intervals(group, x, metric).sort_index()
-        known = by == "method"
-        style = {"marker": MARKERS[value] if known else "o", "color": COLOURS[value] if known else _PALETTE[index % 10]}
-        style |= {"ms": 5} | ({"ls": "--", "lw": 1} if value in dashed else {"ls": "-", "lw": 1.5})
+        found, front = intervals(group, x, metric).sort_index(), value in accents
+        style = {"color": accents.get(value, GREY), "lw": 1.8 if front else 0.9, "zorder": 2 + front}
+        style |= {"marker": "o", "ms": 5 if front else 3, "ls": "--" if value in dashed else "-"}
         place = found.index + step * (index - (len(groups) - 1) / 2)
-        ax.errorbar(place, found["mean"], _errors(found), elinewidth=0.8, label=NAMES.get(value, value), **style)
+        ax.errorbar(place, found["mean"], _errors(found), elinewidth=0.8, label=called(value), **style)
     ax.set(xlabel=x, ylabel=LABELS[metric], xticks=values, ylim=_range(rows[metric]))
 
 
@@ -177,14 +183,10 @@ def draw_points(ax: Axes, rows: pd.DataFrame, by: str, metric: str) -> None:
     """Means over seeds with intervals, a line of the picture a value of `by`; the ticks are the seeds."""
     found = intervals(rows, by, metric)
     y = np.arange(len(found))
-    ax.plot(rows[metric], rows[by].map(dict(zip(found.index, y, strict=True))), "|", color="0.5", ms=9)
-    ax.errorbar(found["mean"], y, xerr=_errors(found), fmt="ko", ms=5, capsize=3)
-    ax.set(yticks=y, yticklabels=found.index, ylim=(len(found) - 0.5, -0.5), xlim=_range([*rows[metric], 0.0]))
-
-
-def _legend(fig: Figure, ax: Axes) -> None:
-    """The legend below all panels."""
-    fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+    ax.plot(rows[metric], rows[by].map(dict(zip(found.index, y, strict=True))), "|", color=GREY, ms=9)
+    ax.errorbar(found["mean"], y, xerr=_errors(found), fmt="o", color=FIRST, ms=5, capsize=3)
+    ax.set(yticks=y, yticklabels=map(called, found.index), ylim=(len(found) - 0.5, -0.5))
+    ax.set(xlim=_range([*rows[metric], 0.0]))
 
 
 _SETTINGS = {"a": "actor {actor:g}, critic {critic:g}", "b": "batch of {batch_size:g}", "c": "gamma {gamma:g}"}
@@ -196,103 +198,115 @@ def settings(part: str, results: Path | None = None) -> pd.DataFrame:
     return rows.assign(setting=[_SETTINGS[part].format(**row) for row in rows.to_dict("records")])
 
 
+@styled
 def figure_3(results: Path | None = None) -> Figure:
     """Reward while learning, by the two learning rates, the batch size and the discount factor."""
-    _, axes = plt.subplots(3, 1, figsize=(7.5, 7.5), sharex=True, layout="constrained")
+    _, axes = panels(3, height=2.1, sharex=True)
     tables = [settings(part, results) for part in "abc"]
-    for ax, rows, title in zip(axes, tables, ("(a) learning rates", "(b) batch size", "(c) discount"), strict=True):
+    for ax, rows, title in zip(axes.flat, tables, ("learning rates", "batch size", "discount"), strict=True):
         curves = curves_of(rows, results)
         draw_curves(ax, curves, "reward", "setting")
-        for line, style in zip(ax.lines, ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1))), strict=False):
-            line.set(linestyle=style, linewidth=1.8)
         ax.set(title=title, ylim=_range(curves["reward"]))
         ax.label_outer()
-        ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    label_lines(*axes.flat)
     return stamp(pd.concat(tables), "figure_3a", "figure_3b", "figure_3c", results=results)
 
 
+@styled
 def figure_4(results: Path | None = None, metrics: Iterable[str] = ("delay", "drop_rate")) -> Figure:
     """Delay and share of dropped tasks, or other metrics, against the number of tasks, for kinds A and B."""
     rows, metrics = complete_seeds(table("figure_4", results)), list(metrics)
-    shape = {"figsize": (7.5, 2.7 * len(metrics) + 0.8), "squeeze": False}
-    fig, axes = plt.subplots(len(metrics), 2, sharex=True, sharey="row", layout="constrained", **shape)
+    _, axes = panels(len(metrics), 2, sharex=True, sharey="row")
     for line, metric in zip(axes, metrics, strict=True):
         for ax, (kind, group) in zip(line, rows.groupby("kind"), strict=True):
-            draw_sweep(ax, group, "tasks", metric, results=results)
-            ax.set(xlabel="tasks of a device in 100 slots", title=f"kind {kind}" if ax in axes[0] else "")
+            draw_sweep(ax, group, "tasks", metric, results=results, accents=stressed(rows, metric))
+            ax.set(xlabel="tasks of a device in 100 slots", title=f"tasks of kind {kind}" if ax in axes[0] else "")
             ax.label_outer()
-    _legend(fig, axes[0, 0])
+    label_lines(*axes[:, 1])
     return stamp(rows, "figure_4", results=results)
 
 
+@styled
 def figure_5(results: Path | None = None) -> Figure:
     """Reward while learning, by method."""
     rows = table("figure_5", results)
-    _, ax = plt.subplots(figsize=(7.0, 4.0), layout="constrained")
+    _, [[ax]] = panels(height=3.6)
     draw_curves(ax, curves_of(rows, results), "reward", window=1)
-    ax.legend(ncols=2, loc="lower right")
+    label_lines(ax)
     return stamp(rows, "figure_5", results=results)
 
 
+@styled
 def figure_6(results: Path | None = None) -> Figure:
     """Energy, delay and drops while learning, by method; diamonds are the printed Table IV."""
     rows = table("figure_6", results)
     curves = curves_of(rows, results)
-    _, axes = plt.subplots(2, 2, figsize=(7.5, 5.8), layout="constrained")
-    *panels, last = axes.flat
-    for ax, metric in zip(panels, ("energy", "delay", "drop_rate"), strict=True):
-        draw_curves(ax, curves, metric, window=1)
+    _, axes = panels(3, sharex=True)
+    for ax, metric in zip(axes.flat, ("energy", "delay", "drop_rate"), strict=True):
+        accents = stressed(curves, metric)
+        draw_curves(ax, curves, metric, window=1, accents=accents)
         for method, value in printed(metric).items():
             if method in set(curves["method"]):
-                ax.plot(curves["episode"].max() + 4, value, "D", mfc="none", mec=COLOURS[method], clip_on=False)
-        ax.set(**{"yscale": "log"} if metric == "energy" else {"ylim": (0, None)})
-    diamond = Line2D([], [], ls="none", marker="D", mfc="none", mec="0.3", label="printed in Table IV")
-    last.legend(handles=[*panels[0].get_legend_handles_labels()[0], diamond], loc="center")
-    last.axis("off")
+                place = {"marker": "D", "mfc": "none", "ls": "none", "clip_on": False}
+                ax.plot(curves["episode"].max(), value, mec=accents.get(method, GREY), **place)
+        ax.set(title=("", "diamonds: printed in Table IV")[ax is axes[0, 0]])
+        if metric == "energy":
+            plain_log(ax.yaxis)
+        else:
+            ax.set(ylim=(0, None))
+        ax.label_outer()
+    label_lines(*axes.flat)
     return stamp(rows, "figure_6", results=results)
 
 
+@styled
 def figure_7(results: Path | None = None) -> Figure:
     """Load of each device, sorted by its clock, before and after training."""
     rows = table("figure_7", results)
     devices = read_table("devices.parquet", results).merge(rows[["run", "stage", "seed"]], on="run")
     devices["rank"] = devices.groupby("run")["clock"].rank(method="first").astype(int)
     paper = {"early": (0.4257, "after the first training episode"), "late": (0.7925, "after the whole training")}
-    _, axes = plt.subplots(2, 1, figsize=(7, 5.6), sharex=True, sharey=True, layout="constrained")
-    for ax, (stage, (level, title)) in zip(axes, paper.items(), strict=True):
+    _, axes = panels(2, sharex=True, sharey=True)
+    for ax, (stage, (level, title)) in zip(axes.flat, paper.items(), strict=True):
         group = devices[devices["stage"] == stage]
-        found = intervals(group, "rank", "load").sort_index()
-        ax.bar(found.index, found["mean"], yerr=_errors(found), color=_PALETTE[0], ecolor="0.4", capsize=1.5)
-        ax.axhline(level, color="k", ls="--", label="printed mean")
-        ax.axhline(group["load"].mean(), color=_PALETTE[3], label="our mean")
-        ax.set(title=f"{stage}: {title}", ylabel=LABELS["load"], ylim=(0, 1))
-    axes[0].legend(loc="upper right", ncols=2)
-    axes[1].set(xlabel="device, the one with the slowest clock first")
+        found, ours = intervals(group, "rank", "load").sort_index(), group["load"].mean()
+        ax.bar(found.index, found["mean"], yerr=_errors(found), color=GREY, alpha=0.5, ecolor=GREY, capsize=1.5)
+        ends = [found.index.min() - 0.5, found.index.max() + 0.5]
+        ax.plot(ends, [level, level], color=SECOND, ls="--", label="printed mean")
+        ax.plot(ends, [ours, ours], color=FIRST, label="our mean")
+        ax.set(title=title, ylabel=LABELS["load"], ylim=(0, 1))
+        ax.margins(x=0.01)
+    axes[1, 0].set(xlabel="device, the one with the slowest clock first")
+    label_lines(*axes.flat)
     return stamp(rows, "figure_7", results=results)
 
 
+@styled
 def figure_8(results: Path | None = None, metric: str = "reward") -> Figure:
     """A metric against the number of devices, by method, on both scenarios."""
     rows = complete_seeds(table("figure_8", results))
-    fig, axes = plt.subplots(1, 2, figsize=(7.5, 5), sharey=True, layout="constrained")
-    for ax, (scenario, group) in zip(axes, rows.groupby("scenario"), strict=True):
+    _, axes = panels(2, height=2.8, sharex=True)
+    for ax, (scenario, group) in zip(axes.flat, rows.groupby("scenario", sort=False), strict=True):
         draw_sweep(ax, group, "devices", metric, results=results)
-        ax.set(title=scenario, xlabel="devices M")
+        ax.set(title=called(scenario), xlabel="devices")
         ax.label_outer()
-    _legend(fig, axes[0])
+    label_lines(*axes.flat)
     return stamp(rows, "figure_8", results=results)
 
 
+@styled
 def figure_9(results: Path | None = None, scenario: str = "fitted") -> Figure:
     """Energy, delay, load and drops against the capacity of the servers, by method, on one scenario."""
     rows = complete_seeds(table("figure_9", results))
     rows = rows[rows["scenario"] == scenario]
-    fig, axes = plt.subplots(2, 2, figsize=(7.5, 6.5), sharex=True, layout="constrained")
+    _, axes = panels(4, height=2.2, sharex=True)
     for ax, metric in zip(axes.flat, ("energy", "delay", "load", "drop_rate"), strict=True):
         draw_sweep(ax, rows, "capacity", metric, results=results)
-        ax.set(xlabel="server clock, Table III = 1" if ax in axes[1] else "")
-    axes[0, 0].set(yscale="log", ylim=(rows["energy"].min() / 2.0, rows["energy"].max() * 2.0))
-    _legend(fig, axes[0, 0])
+        ax.set(xlabel="server clock, as a multiple of Table III's")
+        ax.label_outer()
+    axes[0, 0].set(ylim=(rows["energy"].min() / 2.0, rows["energy"].max() * 2.0))
+    plain_log(axes[0, 0].yaxis)
+    label_lines(*axes.flat)
     return stamp(rows, "figure_9", results=results)
 
 
@@ -302,38 +316,41 @@ def _shown(results: Path | None) -> list[str]:
     return [*_ORDER, *(name for name, player in players.items() if player.added)]
 
 
+@styled
 def table_iv(results: Path | None = None, scenario: str = "fitted", methods: Iterable[str] = ()) -> Figure:
     """The four objectives and the reward of each method beside the printed ones."""
     rows = table("table_iv", results)
     rows = rows[(rows["scenario"] == scenario) & rows["method"].isin(list(methods) or _shown(results))]
     names = sorted(rows["method"].unique(), key=[*_ORDER, *rows["method"].unique()].index)
-    _, axes = plt.subplots(2, 3, figsize=(9, 1.6 + 0.42 * len(names)), sharey=True, layout="constrained")
-    *panels, last = axes.flat
-    for ax, metric in zip(panels, ("delay", "energy", "drop_rate", "load", "reward"), strict=True):
+    _, axes = panels(2, 3, height=0.7 + 0.2 * len(names), sharey=True)
+    *panel, last = axes.flat
+    for ax, metric in zip(panel, ("delay", "energy", "drop_rate", "load", "reward"), strict=True):
         found, paper = intervals(rows, "method", metric).loc[names], printed(metric)
+        accents = stressed(rows, metric)
         for y, (name, errors) in enumerate(zip(names, _errors(found).T, strict=True)):
-            style = {"fmt": MARKERS[name], "color": COLOURS[name], "capsize": 2}
-            ax.errorbar(found["mean"].iloc[y], y, xerr=errors[:, None], **style)
-            ax.plot(paper.get(name, np.nan), y, "D", mfc="none", mec="k")
-        ax.set(xlabel=LABELS[metric], yticks=range(len(names)), yticklabels=[NAMES.get(name, name) for name in names])
+            colour = accents.get(name, GREY)
+            ax.errorbar(found["mean"].iloc[y], y, xerr=errors[:, None], fmt="o", ms=4, color=colour, capsize=2)
+            ax.plot(paper.get(name, np.nan), y, "D", ms=5, mfc="none", mec=INK)
+        ax.set(xlabel=LABELS[metric], yticks=range(len(names)), yticklabels=[called(name) for name in names])
     axes[0, 0].invert_yaxis()
-    axes[0, 1].set_xscale("log")
-    kinds = {"ours: mean and\n95 % interval": ("o", "0.3"), "printed in Table IV": ("D", "none")}
-    handles = [Line2D([], [], ls="none", marker=m, mfc=fill, mec="k", label=kind) for kind, (m, fill) in kinds.items()]
-    last.legend(handles=handles, loc="center", title=scenario)
+    plain_log(axes[0, 1].xaxis)
+    kinds = {"ours: mean and\n95 % interval": ("o", GREY), "printed in Table IV": ("D", "none")}
+    handles = [Line2D([], [], ls="none", marker=m, mfc=fill, mec=INK, label=kind) for kind, (m, fill) in kinds.items()]
+    last.legend(handles=handles, loc="center", title=called(scenario))
     last.axis("off")
     return stamp(rows, "table_iv", results=results)
 
 
+@styled
 def ablation(results: Path | None = None, metric: str = "reward") -> Figure:
     """A metric of TOPPO less one of its parts, or with another in its place, less TOPPO's own, on both scenarios."""
     rows = relative_to(complete_seeds(table("ablation", results)), metric, variant="TOPPO")
-    groups = rows[rows["variant"] != "TOPPO"].groupby("scenario")
-    _, axes = plt.subplots(1, groups.ngroups, figsize=(7.5, 3.6), sharey=True, layout="constrained", squeeze=False)
+    groups = rows[rows["variant"] != "TOPPO"].groupby("scenario", sort=False)
+    _, axes = panels(1, groups.ngroups, height=3.0, sharey=True)
     for ax, (scenario, group) in zip(axes[0], groups, strict=True):
         draw_points(ax, group, "variant", metric)
-        ax.axvline(0.0, color="k", lw=1)
-        ax.set(title=f"{scenario}, {group['seed'].nunique()} seeds", xlabel=f"{LABELS[metric]}\nless TOPPO's")
+        ax.axvline(0.0, color=INK, lw=1)
+        ax.set(title=called(scenario), xlabel=f"{LABELS[metric]}\nless TOPPO's")
     return stamp(rows, "ablation", results=results)
 
 
@@ -360,8 +377,9 @@ def draw_all(out: Path, results: Path | None = None) -> list[str]:
         tables = {part: read_table(f"{part}.csv", results) for part in needed if part in experiments}
         whole = [len(t) and t.groupby("seed").size().max() >= experiments[part].cells for part, t in tables.items()]
         if len(whole) == len(needed) and all(whole):
-            fig = draw(results)
-            fig.savefig(out / f"{name}.svg", metadata={"Date": None})
+            with plt.rc_context(RC):
+                fig = draw(results)
+                fig.savefig(out / f"{name}.svg", facecolor="white", metadata={"Date": None})
             plt.close(fig)
             drawn.append(name)
     return drawn

@@ -1,0 +1,194 @@
+"""How figures look, and what methods and networks are called in figures, tables and sentences.
+
+Grey is context; two accents are for what a figure is about. A line is named beside its end, so that no legend has to be
+searched. `COLOURS` are named, because a page of the book gives them other values on dark ground.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
+from typing import NamedTuple
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from aiecof.metrics import METRICS
+from aiecof.study.paper import NAMES
+
+INK, GREY, FAINT, FIRST, SECOND = "#24292f", "#6e7781", "#d8dee4", "#0b5cad", "#b3440a"
+COLOURS = {"ink": INK, "grey": GREY, "faint": FAINT, "first": FIRST, "second": SECOND}
+"""Text; context; lines that only guide the eye; the two accents."""
+WIDTH, SMALLEST = 525 / 72, 9.0
+"""Inches of a figure, which make 700 pixels of a page; points of its smallest text, 12 pixels there."""
+LONGEST = 24
+"""Letters of names beside a panel."""
+RC = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": GREY,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.labelcolor": INK,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlecolor": INK,
+    "axes.titlelocation": "left",
+    "axes.titlesize": SMALLEST + 1.0,
+    "axes.titleweight": "bold",
+    "figure.constrained_layout.use": True,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "font.size": SMALLEST,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "lines.linewidth": 1.2,
+    "savefig.facecolor": "none",
+    "svg.fonttype": "none",  # text stays text: it can be selected, and read aloud
+    "svg.hashsalt": "aiecof",
+    "text.color": INK,
+    "xtick.color": GREY,
+    "xtick.labelcolor": INK,
+    "ytick.color": GREY,
+    "ytick.labelcolor": INK,
+}
+
+NETWORKS = {
+    "plain": "plain network",
+    "nine-rows": "nine-row network",
+    "fitted": "light-load network",
+    "balanced": "shared-load network",
+    "table-iii": "network of Table III",
+}
+"""Scenario -> what it is called: `fitted` can do all work at home, `balanced` only with the servers' help."""
+METHODS = NAMES | {
+    "double-dqn": "Double DQN",
+    "dueling-dqn": "Dueling DQN",
+    "ppo": "PPO",
+    "ppo-stacked": "PPO, 4 observations",
+    "toppo-transformer": "TOPPO, Transformer",
+    "always-local": "always at home",
+    "greedy": "greedy",
+    "greedy-coordinated": "greedy, coordinated",
+    "frugal": "frugal",
+    "least-loaded": "least loaded server",
+    "threshold-power-of-two": "threshold",
+    "threshold-random": "threshold, random server",
+    "threshold-least-loaded": "threshold, least loaded",
+    "threshold-spread": "threshold, spread",
+    "mixture-random": "coin",
+    "mixture-power-of-two": "coin, better of two",
+    "lower-bound": "lower bound",
+}
+"""Method, rule or mark -> what it is called; a coin decides alone who stays at home."""
+
+
+def called(name: object) -> str:
+    """A method or a network by its name in words; anything else as it is."""
+    return METHODS.get(name) or NETWORKS.get(name) or str(name)
+
+
+def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """Draw in the one style of all figures."""
+
+    @wraps(draw)
+    def inside(*args, **kwargs) -> Figure:
+        with plt.rc_context(RC):
+            return draw(*args, **kwargs)
+
+    return inside
+
+
+def panels(rows: int = 1, columns: int = 1, height: float = 2.6, **options) -> tuple[Figure, np.ndarray]:
+    """A figure as wide as a page, its panels `height` inches high; the panels as a (rows, columns) array."""
+    options = {"figsize": (WIDTH, height * rows + 0.3), "squeeze": False} | options
+    return plt.subplots(rows, columns, **options)
+
+
+def stressed(rows: pd.DataFrame, metric: str, by: str = "method") -> dict[str, str]:
+    """Who gets an accent: TOPPO the first, and the best of the others the second; without TOPPO the best the first."""
+    better = METRICS[metric].better if metric in METRICS else -1
+    ranked = (better * rows.groupby(by)[metric].mean()).sort_values(ascending=False).index
+    ours = [name for name in ranked if name in ("toppo", "TOPPO")]
+    return dict(zip([*ours, *(name for name in ranked if name not in ours)], (FIRST, SECOND), strict=False))
+
+
+def plain_log(axis: Axis) -> None:
+    """Label a logarithmic axis with whole numbers instead of small exponents."""
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    axis.set_major_locator(LogLocator(subs=(1.0, 3.0), numticks=8))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+class _End(NamedTuple):
+    """Where a line ends, as a share of the panel's height, and what it is called there."""
+
+    at: float
+    colour: str
+    names: list[str]
+
+    @property
+    def text(self) -> str:
+        """Its names, as many as fit beside a panel, and how many more there are."""
+        fit = max(1, sum(len(", ".join(self.names[: k + 1])) <= LONGEST for k in range(len(self.names))))
+        rest = len(self.names) - fit
+        shown = [*self.names[:fit], *([f"{rest} more"] if rest else [])]
+        return ", ".join(shown[:-1]) + f" and {shown[-1]}" if len(shown) > 1 else shown[0]
+
+
+def _ends(ax: Axes, step: float) -> list[_End]:
+    """The ends of a panel's lines from below; those of one colour that meet share one."""
+    found: list[_End] = []
+    to_panel = ax.transData + ax.transAxes.inverted()
+    handles = zip(*ax.get_legend_handles_labels(), strict=True)
+    lines = [(getattr(handle, "lines", [handle])[0], name) for handle, name in handles]
+    lasts = [(to_panel.transform(line.get_xydata()[-1])[1], line.get_color(), name) for line, name in lines]
+    for at, colour, name in sorted(lasts):
+        near = [end for end in found if end.colour == colour and at - end.at < 0.3 * step]
+        if near:
+            near[-1].names.append(name)
+        else:
+            found.append(_End(at, colour, [name]))
+    return found
+
+
+def _apart(places: Iterable[float], step: float) -> np.ndarray:
+    """Sorted places, moved as little as it takes to be a step apart."""
+    groups: list[list[float]] = []  # of places that touch: their sum less their steps, and their number
+    for place in places:
+        groups.append([place, 1])
+        while (
+            len(groups) > 1
+            and groups[-1][0] / groups[-1][1] - groups[-2][0] / groups[-2][1]
+            < step * (groups[-1][1] + groups[-2][1]) / 2.0
+        ):
+            total, number = groups.pop()
+            groups[-1] = [groups[-1][0] + total, groups[-1][1] + number]
+    return np.concatenate(
+        [[total / number + step * (k - (number - 1) / 2.0) for k in range(number)] for total, number in groups] or [[]]
+    )
+
+
+def label_lines(*axes: Axes, renamed: Mapping[str, str] | None = None) -> None:
+    """Name every labelled line beside its end, right of its panel, in its colour; the last thing to do to a panel."""
+    axes[0].figure.draw_without_rendering()
+    for ax in axes:
+        step = 1.3 * SMALLEST / (ax.get_window_extent().height / ax.figure.dpi * 72.0)
+        ends = _ends(ax, step)
+        for end, y in zip(ends, _apart([end.at for end in ends], step), strict=True):
+            text = (renamed or {}).get(end.text, end.text)
+            ax.annotate(
+                text,
+                (1.0, min(max(end.at, 0.0), 1.0)),
+                (1.035, y),
+                "axes fraction",
+                "axes fraction",
+                {"arrowstyle": "-", "color": end.colour, "lw": 0.5, "shrinkA": 1, "shrinkB": 0, "relpos": (0.0, 0.5)},
+                color=end.colour,
+                va="center",
+                annotation_clip=False,
+            )
