@@ -150,16 +150,21 @@ def check_format(name: str, path: str | Path, found: object, expected: str, reme
     raise InvalidInput(f"{name}.format", found, wanted + (f": {remedy}" if remedy else ""))
 
 
-def read_json(name: str, path: Path, schema: Any = None) -> Any:
+def read_json(name: str, path: Path, schema: Any = None, form: str = "", remedy: str = "") -> Any:
     """The content of a JSON file, with or without a byte-order mark; `InvalidInput` if it cannot be read.
 
     name : str
         The field that `InvalidInput` names.
     schema : optional
         What it has to conform to (`conform`).
+    form : str
+        Format that a mapping says under "format" (`check_format`); empty if it says none.
     """
     with reading(name, path, "a readable JSON file"):
         content = json.loads(path.read_text(encoding="utf-8-sig"))
+        if form:
+            conform(name, content, dict)
+            check_format(name, path, content.get("format"), form, remedy)
         conform(name, content, schema)
     return content
 

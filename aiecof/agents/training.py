@@ -30,7 +30,7 @@ from aiecof.agents.methods import Method, method
 from aiecof.agents.policies import evaluate
 from aiecof.checks import InvalidInput, check_integer
 from aiecof.envs import OffloadingVecEnv
-from aiecof.files import alone, check_format, conform, read_json, reading, write_whole
+from aiecof.files import alone, conform, read_json, reading, write_whole
 from aiecof.system.scenario import Scenario, scenario_from_dict
 from aiecof.system.simulator import Simulator
 from aiecof.system.workload import draw_trace
@@ -117,9 +117,8 @@ class Run:
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
         with reading("run", folder, "the folder of a training run"):
-            self.description: dict[str, Any] = read_json("run", self.folder / "run.json", dict)
-            check_format("run", folder, self.description.pop("format", None), _TRAINING)
-            conform("run", self.description, DESCRIPTION)
+            self.description: dict[str, Any] = read_json("run", self.folder / "run.json", DESCRIPTION, _TRAINING)
+            self.description.pop("format", None)
             self.method: Method = method(self.description["method"])
             self.scenario = scenario_from_dict(self.description["scenario"])
 

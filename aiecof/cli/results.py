@@ -10,7 +10,7 @@ import typer
 
 from aiecof.checks import InvalidInput, check_choice
 from aiecof.cli.console import AsJson, number, print_json, print_table, progress_bar
-from aiecof.files import alone, home
+from aiecof.files import home
 
 Profile = Annotated[str, typer.Option(help="full, or quick: one seed and few episodes, to see it work.")]
 Folder = Annotated[str | None, typer.Option(help="Where trials work; by default runs/.")]
@@ -77,8 +77,7 @@ def gather(folder: Folder = None, results: Results = None) -> None:
     from aiecof.study import runner
 
     work, place = Path(folder) if folder else runner.runs_folder(), Path(results) if results else home() / "results"
-    with alone(work):
-        runner.collect("full", work, place)
+    runner.collect("full", work, place)
     print(f"gathered into {relpath(place)}")
 
 

@@ -5,6 +5,7 @@ A trial works in a folder named after its fingerprint and ends with one `result.
 """
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterable
 from importlib.metadata import version
@@ -23,15 +24,32 @@ from aiecof.agents.training import PACKAGES, train
 from aiecof.checks import check_choice, check_integer
 from aiecof.files import alone, home, make_folder, read_json, write_whole
 from aiecof.metrics import METRICS
+from aiecof.processes import follow
 from aiecof.study import experiments
 from aiecof.study.experiments import trials_of
 from aiecof.study.grids import BOUND, KEPT, TRAINING
 from aiecof.study.lower_bound import lower_bound
 from aiecof.study.print_limits import write_limits
-from aiecof.study.store import TABLES, declare, read_table, write_result, write_table
+from aiecof.study.store import TABLES, declare, looking_at, read_table, write_result, write_table, writing
 from aiecof.study.trials import Trial
 from aiecof.system.scenario import load_scenario
 from aiecof.system.workload import draw_trace
+
+_FORMAT = "aiecof result 1"
+_RESULT = {
+    "run": str,
+    "method": str,
+    "scenario": str,
+    "seed": int,
+    "episodes": int,
+    "versions": str,
+    "wall_time": float,
+    "counts": str,
+    "actions": {str: {str: float}},
+    "curve?": {name: [float] for name in METRICS},
+    "load?": [float],
+    "clock?": [float],
+}
 
 
 def runs_folder() -> Path:
@@ -72,11 +90,12 @@ def run_trial(trial: Trial, folder: Path) -> dict[str, Any]:
     done = place / "result.json"
     with alone(place):
         if done.exists():
-            return read_json("result", done)
+            return read_json("result", done, _RESULT, _FORMAT)
         th.set_num_threads(1)  # here, because worker processes have a number of their own; several only slow it down
         begun = time.perf_counter()
         judged, rest = _judge(trial, place)
         result = {
+            "format": _FORMAT,
             "run": trial.fingerprint,
             "method": trial.method,
             "scenario": trial.scenario.name,
@@ -147,7 +166,7 @@ def _gather_runs(declared: dict[str, Trial], folder: Path, results: Path) -> Non
     tables = {name: read_table(name, results) for name in TABLES}
     known = _gathered(declared, results)
     fresh = [folder / run / "result.json" for run in declared if run not in known]
-    parts = [_tables(read_json("result", path)) for path in fresh if path.exists()]
+    parts = [_tables(read_json("result", path, _RESULT, _FORMAT)) for path in fresh if path.exists()]
     for name, keys in TABLES.items():
         table = pd.concat([tables[name], *(part[name] for part in parts if name in part)])
         if len(table):
@@ -163,8 +182,11 @@ def _gather_runs(declared: dict[str, Trial], folder: Path, results: Path) -> Non
 
 def collect(profile: str = "full", folder: Path | None = None, results: Path | None = None) -> None:
     """Gather finished trials into `results/`, and write into its manifest what was declared."""
-    folder, results = folder or runs_folder(), results or home() / "results"
-    make_folder("results", results)
+    with writing(results) as place:
+        _collect(profile, folder or runs_folder(), place)
+
+
+def _collect(profile: str, folder: Path, results: Path) -> None:
     declared = experiments.experiments()
     _gather_runs(trials_of(declared, profile), folder, results)
     runs = read_table("runs.csv", results)
@@ -212,17 +234,18 @@ def run(
         trials = {run: trial for run, trial in trials.items() if trial.scenario.name == scenario}
     folder = make_folder("folder", folder or runs_folder())
     results = make_folder("results", results or home() / "results")
-    known = _gathered(trials, results)
+    with looking_at(results):
+        known = _gathered(trials, results)
     missing = [trial for run, trial in trials.items() if run not in known]
     progress(len(trials) - len(missing), len(trials))
     tasks = [delayed(_attempt)(trial, folder, _registered(trial)) for trial in missing]
     failures = []
     try:
-        parallel = Parallel(n_jobs=jobs, return_as="generator_unordered", pre_dispatch=jobs)
+        workers = {"initializer": follow, "initargs": (os.getpid(),)}
+        parallel = Parallel(n_jobs=jobs, return_as="generator_unordered", pre_dispatch=jobs, **workers)
         for done, failure in enumerate(parallel(tasks), len(trials) - len(missing) + 1):
             failures += [failure] if failure else []
             progress(done, len(trials))
     finally:
-        with alone(folder):
-            collect(profile, folder, results)
+        collect(profile, folder, results)
     return failures

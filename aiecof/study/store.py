@@ -26,9 +26,7 @@ from aiecof.checks import InvalidInput, check_choice
 from aiecof.files import (
     PACKAGE,
     alone_beside,
-    check_format,
     checkout,
-    conform,
     digest,
     home,
     make_folder,
@@ -160,10 +158,8 @@ def manifest(results: Path | None = None) -> Manifest:
     path = _place(results) / MANIFEST
     if not path.exists():
         return Manifest()
-    content = read_json("manifest", path, dict)
-    check_format("manifest", path, content.get("format", "no format"), FORMAT, _remedy())
+    content = read_json("manifest", path, _SCHEMA, FORMAT, _remedy())
     with reading("manifest", path, "an undamaged manifest"):
-        conform("manifest", content, _SCHEMA)
         experiments = {
             name: Declared(
                 e["question"], e["seeds"], e["cells"], {int(seed): runs for seed, runs in e["trials"].items()}
