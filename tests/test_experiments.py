@@ -1,5 +1,6 @@
 """The declared experiments: what they share, what tells their trials apart, and that each can be computed."""
 
+import json
 import re
 import subprocess
 import sys
@@ -8,15 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from aiecof.agents.methods import METHODS
 from aiecof.agents.rules import POLICIES, make_policy
 from aiecof.checks import InvalidInput
 from aiecof.envs import OffloadingVecEnv
-from aiecof.study import experiments
-from aiecof.study.experiments import Experiment, Trial, cell, dynamics_fingerprint
+from aiecof.study import experiments, grids, trials
 from aiecof.study.grids import BOUND, EVALUATION, LEARNED, QUICK_TRAINING, TRAINING
+from aiecof.study.trials import Experiment, Trial, cell, dynamics_fingerprint
 from aiecof.system.scenario import load_scenario
 from aiecof.system.simulator import Simulator
 from aiecof.system.workload import draw_trace
@@ -100,9 +102,69 @@ def test_figures_use_the_trials_of_table_iv():
         first_seed("ablation", variant="TOPPO"),
         first_seed("readings", reading="as chosen"),
     ]
-    for trials in shared:
-        assert trials.items() <= table.items()
+    for found in shared:
+        assert found.items() <= table.items()
     assert {scenario for scenario, _ in shared[0]} == {scenario for scenario, _ in shared[1]} == {"fitted", "balanced"}
+
+
+def test_figures_on_an_arm_use_the_trials_of_the_arm():
+    """And the memories' trials; a coin of the sweeps is one of the arm's."""
+    arm = {entry.trial(0).fingerprint for name in ("arm_printed", "memory") for entry in EXPERIMENTS[name].cells}
+    shared = [
+        first_seed("printed_figure_8", devices=30),
+        first_seed("printed_figure_9", capacity=1.0),
+        first_seed("printed_figure_3a", actor=1e-3, critic=1e-3),
+        first_seed("printed_figure_3b", batch_size=64),
+        first_seed("printed_figure_3c", gamma=0.9),
+        first_seed("printed_figure_7", stage="late"),
+        first_seed("printed_ablation", variant="TOPPO"),
+        first_seed("printed_ablation", variant="no memory (PPO)"),
+        first_seed("printed_ablation", variant="Transformer"),
+        first_seed("printed_readings", reading="as chosen"),
+    ]
+    for found in shared:
+        assert {scenario for scenario, _ in found} == set(grids.REPRESENTATIVES)
+        assert set(found.values()) <= arm
+    unseen = first_seed("printed_readings", reading="network", value="episode")
+    assert set(unseen.values()) <= set(first_seed("unseen").values())
+    others = {"devices": 20}, {"devices": 60}
+    assert not any(arm & set(first_seed("printed_figure_8", **labels).values()) for labels in others)
+
+
+def test_sweeps_of_the_plan_say_what_everyone_knows():
+    for name in ("tuned", "unseen", "printed_figure_8", "printed_figure_9", "printed_figure_4", "printed_readings"):
+        known = {entry.method: entry.labels["knows"] for entry in EXPERIMENTS[name].cells}
+        assert known["random"] == known["mixture-random"] == "nothing" if "random" in known else True
+        assert all(known.values()) and len(set(known.values())) >= 3, name
+
+
+@pytest.fixture
+def searched(monkeypatch):
+    """A search that has found something for two methods on one network."""
+    values = [{"gamma": gamma, "learning_rate": 1e-3} for gamma in (0.5, 0.9, 0.99)]
+    rows = [("ac", 0, False, 9.0, 0.3), ("ac", 1, False, 8.0, 0.2), ("ac", 2, True, 99.0, 0.1)]
+    rows += [("a2c", 0, True, 5.0, 0.9), ("a2c", 1, True, 5.0, 0.9), ("a2c", 2, False, 6.0, 0.4)]
+    table = pd.DataFrame(rows, columns=["method", "configuration", "stopped", "reward", "cost"])
+    table = table.assign(scenario="plain", arm="printed", values=[json.dumps(values[i]) for i in table.configuration])
+    monkeypatch.setattr(experiments, "read_table", lambda *args: table)
+
+
+def test_the_best_of_a_search_are_trained_anew(searched):
+    """What was stopped early is not chosen; one configuration that is best in both is one row."""
+    cells = {(e.method, e.labels["tuned_for"]): e for e in experiments.experiment("tuned").cells if e.episodes}
+    assert {key: entry.changes["gamma"] for key, entry in cells.items()} == {
+        ("ac", "reward"): 0.5,
+        ("ac", "cost"): 0.9,
+        ("a2c", "reward and cost"): 0.99,
+    }
+    assert {entry.scenario for entry in cells.values()} == {experiments.network("plain", "printed")}
+
+
+def test_what_a_search_found_names_the_trials(searched, monkeypatch):
+    before = {entry.trial(0).fingerprint for entry in experiments.experiment("tuned").cells}
+    monkeypatch.setattr(experiments, "read_table", lambda *args: pd.DataFrame())
+    without = {entry.trial(0).fingerprint for entry in experiments.experiment("tuned").cells}
+    assert without < before and len(before - without) == 3
 
 
 def test_other_points_of_a_sweep_are_trials_of_their_own():
@@ -136,9 +198,12 @@ def test_a_sweep_changes_what_it_says():
 
 
 def test_a_task_holds_as_much_work_when_it_is_given_per_bit():
-    [scenario] = {entry.scenario for entry in CELLS if entry.scenario.readings.workload == "per_bit"}
-    work = [np.sum(trace.size * trace.density) for trace in (draw_trace(s, 20, 0) for s in (FITTED, scenario))]
-    assert work[1] == pytest.approx(work[0], rel=0.02)
+    changed = {entry.scenario for entry in CELLS if entry.scenario.readings.workload == "per_bit"}
+    assert {scenario.name for scenario in changed} == {"fitted", *grids.REPRESENTATIVES}
+    for scenario in changed:
+        pair = load_scenario(scenario.name), scenario
+        work = [np.sum(trace.size * trace.density) for trace in (draw_trace(s, 20, 0) for s in pair)]
+        assert work[1] == pytest.approx(work[0], rel=0.02)
 
 
 # --- what tells trials apart -------------------------------------------------------------------------------------
@@ -221,7 +286,7 @@ def played(scenario):
 
 def test_a_changed_workload_makes_new_trials(monkeypatch, recomputed):
     before = dynamics_fingerprint(SMALL)
-    monkeypatch.setattr(experiments, "draw_trace", lambda *args, **kwargs: draw_trace(SMALL, 2, 1))
+    monkeypatch.setattr(trials, "draw_trace", lambda *args, **kwargs: draw_trace(SMALL, 2, 1))
     dynamics_fingerprint.cache_clear()
     assert dynamics_fingerprint(SMALL) != before
 
@@ -269,7 +334,7 @@ def test_a_cell_is_trained_as_long_as_it_says():
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_the_quick_profile_is_short_and_never_taken_for_the_full_one(name):
     quick = [trial for _, trial in EXPERIMENTS[name].trials("quick")]
-    assert len(quick) == len(EXPERIMENTS[name].cells)
+    assert len(quick) == (EXPERIMENTS[name].quick or len(EXPERIMENTS[name].cells))
     assert {trial.seed for trial in quick} == {0} and max(trial.episodes for trial in quick) <= QUICK_TRAINING
     full = {entry.trial(0).fingerprint for entry in EXPERIMENTS[name].cells}
     assert not full & {trial.fingerprint for trial in quick}
