@@ -1,5 +1,6 @@
 """The registry of learning methods: what each is made of, and where every value comes from."""
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,8 +11,19 @@ from stable_baselines3.common.vec_env import VecFrameStack
 from aiecof.agents.dqn import DoubleDQN, RowwiseDQN
 from aiecof.agents.networks import DuelingPolicy, MlpPolicy, QPolicy, ToppoPolicy, trainable_parameters
 from aiecof.agents.toppo import TOPPO
-from aiecof.checks import InvalidInput, check_choice
+from aiecof.checks import (
+    InvalidInput,
+    check_choice,
+    check_integer,
+    check_memory,
+    check_number,
+    check_type,
+    checked,
+    did_you_mean,
+)
 from aiecof.envs import OffloadingVecEnv
+from aiecof.system.observations import observation_width
+from aiecof.system.scenario import Scenario
 
 PAPER, DEFAULT, READING, TUNED = "paper", "default", "reading", "tuned"
 EPISODE = "one episode"
@@ -55,6 +67,59 @@ _A2C = _COMMON | {
 }
 _TWO_LAYERS = {"net_arch": [64, 64]}
 
+LIMITS: dict[str, tuple[type, float, float, bool]] = {
+    "learning_rate": (float, 0.0, 1.0, True),
+    "critic_learning_rate": (float, 0.0, 1.0, True),
+    "gamma": (float, 0.0, 1.0, False),
+    "gae_lambda": (float, 0.0, 1.0, False),
+    "clip_range": (float, 0.0, math.inf, True),
+    "ent_coef": (float, 0.0, math.inf, False),
+    "vf_coef": (float, 0.0, math.inf, False),
+    "max_grad_norm": (float, 0.0, math.inf, True),
+    "target_kl": (float, 0.0, math.inf, True),
+    "exploration_fraction": (float, 0.0, 1.0, True),
+    "exploration_final_eps": (float, 0.0, 1.0, False),
+    "n_steps": (int, 1, 10**6, False),
+    "batch_size": (int, 2, 10**6, False),
+    "n_epochs": (int, 1, 1_000, False),
+    "sequence_length": (int, 1, 10**6, False),
+    "buffer_size": (int, 1, 10**9, False),
+    "learning_starts": (int, 0, 10**9, False),
+    "train_freq": (int, 1, 10**6, False),
+    "gradient_steps": (int, 1, 10**6, False),
+    "target_update_interval": (int, 1, 10**9, False),
+}
+"""Hyperparameter -> its type, lowest and highest value, and whether the lowest itself is left out."""
+WORDS = {"n_steps": EPISODE, "target_kl": None}
+"""Hyperparameter -> what it may be besides a number."""
+SEEDS = 2**32 - 1
+"""Highest seed of a training: NumPy's older generator, from which SB3's buffers draw, knows no more."""
+
+
+def _check_values(values: dict[str, Any]) -> None:
+    """Raise `InvalidInput` for a hyperparameter out of its limits, or one that does not fit another."""
+    for name, (kind, low, high, is_open) in LIMITS.items():
+        if name not in values or (name in WORDS and values[name] == WORDS[name]):
+            continue
+        try:
+            if kind is int:
+                check_integer(name, values[name], low, high)
+            else:
+                check_number(name, values[name], low, high, open_low=is_open)
+        except InvalidInput as error:
+            more = f", or {WORDS[name]}" if name in WORDS else ""
+            raise InvalidInput(name, values[name], error.args[2] + more) from None
+    kwargs = check_type("policy_kwargs", values.get("policy_kwargs", {}), dict)
+    layers = kwargs.get("net_arch", [])
+    for part in layers.values() if isinstance(layers, dict) else [layers]:
+        for width in check_type("policy_kwargs.net_arch", part, list):
+            check_integer("policy_kwargs.net_arch", width, 1, 10**5)
+    check_integer("policy_kwargs.lstm_hidden_size", kwargs.get("lstm_hidden_size", 1), 1, 10**5)
+    length = values.get("sequence_length", 1)
+    for name in ("batch_size", "n_steps"):
+        if values.get(name, EPISODE) != EPISODE and values[name] % length:
+            raise InvalidInput(name, values[name], f"a multiple of sequence_length = {length}")
+
 
 @dataclass(frozen=True)
 class Method:
@@ -86,9 +151,20 @@ class Method:
         """Every hyperparameter, with some changed; `policy_kwargs` holds those of the network."""
         if unknown := set(changes) - set(self.hyperparameters) - {"policy_kwargs"}:
             allowed = f"hyperparameters of {self.name}: {', '.join(self.hyperparameters)}"
-            raise InvalidInput("changes", sorted(unknown), allowed)
+            raise InvalidInput("changes", sorted(unknown), allowed + did_you_mean(min(unknown), self.hyperparameters))
         registered = {name: value for name, (value, _) in self.hyperparameters.items()}
+        _check_values(registered | changes)
         return registered | changes | {"policy_kwargs": self.policy_kwargs | changes.get("policy_kwargs", {})}
+
+    @checked
+    def check(self, scenario: Scenario, seed: int, values: dict[str, Any]) -> None:
+        """Raise `InvalidInput` for a training that could not begin, before anything of it is written."""
+        check_integer("seed", seed, 0, SEEDS)
+        if scenario.slots % (length := values.get("sequence_length", 1)):
+            raise InvalidInput("sequence_length", length, f"a divisor of the episode's {scenario.slots} slots")
+        size = values.get("buffer_size", 0)
+        check_memory("buffer_size", size, 8.0 * size * (observation_width(scenario) * self.history + 4))
+        self.build(OffloadingVecEnv(scenario, seed=seed), seed, **values)
 
     def build(self, env: OffloadingVecEnv, seed: int, **changes: Any) -> BaseAlgorithm:
         """The algorithm on an environment, with some hyperparameters changed."""
@@ -97,7 +173,11 @@ class Method:
             values["n_steps"] = env.scenario.slots
             values["batch_size"] = min(values["batch_size"], env.scenario.slots * env.num_envs)
         env = VecFrameStack(env, self.history) if self.history > 1 else env
-        return self.algorithm(self.policy, env, seed=seed, device="cpu", **values)
+        try:
+            return self.algorithm(self.policy, env, seed=seed, device="cpu", **values)
+        except (AssertionError, TypeError) as error:
+            allowed = f"what {self.policy.__name__} and {self.algorithm.__name__} take ({error})"
+            raise InvalidInput("policy_kwargs", values["policy_kwargs"], allowed) from None
 
 
 _LSTM = {**_TWO_LAYERS, "lstm_hidden_size": 64, "optimizer_kwargs": _ADAM}
