@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from aiecof.metrics import METRICS, Metric
+from aiecof.metrics import METRICS, SHARE, Metric
 from aiecof.study.store import experiment_table, read_table
 
 FINAL, SMOOTH, NEAR, EARLY = 20, 5, 0.95, 40
@@ -34,19 +34,26 @@ def early_roughness(rewards: np.ndarray) -> float:
     return roughness(rewards[:EARLY])
 
 
+def late_roughness(rewards: np.ndarray) -> float:
+    """`roughness` of the episodes after them."""
+    return roughness(rewards[EARLY:])
+
+
 CURVES: dict[str, Callable[[np.ndarray], float]] = {
     "soon": episodes_to_near_optimal,
     "rough": roughness,
     "early_rough": early_roughness,
+    "late_rough": late_roughness,
 }
 """Name -> measure of a training curve, in rewards above Random's."""
 IMBALANCE = "imbalance"
 
 MEASURES: dict[str, Metric] = METRICS | {
-    "success_rate": Metric("Success rate", "share of tasks that succeed", "", 1),
+    "success_rate": Metric("Success rate", "share of tasks that succeed", "", 1, SHARE),
     "soon": Metric("Episodes to near-optimal", "episodes to near-optimal", "", -1),
     "rough": Metric("Roughness", "roughness", "reward", -1),
     "early_rough": Metric("Early roughness", "roughness early in the training", "reward", -1),
+    "late_rough": Metric("Late roughness", "roughness late in the training", "reward", -1),
     IMBALANCE: Metric("Spread of device loads", "spread of the devices' loads", "", -1),
 }
 """Everything that a claim or a figure compares: the metrics of an episode, and what is measured on top of them."""

@@ -4,6 +4,7 @@ Curves and points carry 95 % t intervals over the seeds; printed values of the p
 first accent, the best of the others the second; rules are dashed.
 """
 
+import io
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -16,20 +17,21 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
-from aiecof.files import digest, make_folder, results_folder
+from aiecof.files import digest, make_folder, results_folder, write_whole
+from aiecof.metrics import ANY
 from aiecof.study.curves import MEASURES, curves_of
 from aiecof.study.grids import EVALUATION, TRAINING
 from aiecof.study.paper import NAMES, printed
 from aiecof.study.statistics import mean_interval
-from aiecof.study.store import condition, declared, manifest, read_table
+from aiecof.study.store import condition, declared, looking_at, manifest, read_table
 from aiecof.study.store import experiment_table as table
 from aiecof.study.style import (
     FIRST,
     GREY,
     INK,
-    RC,
     SECOND,
     called,
+    in_style,
     label_lines,
     panels,
     plain_log,
@@ -114,10 +116,15 @@ def provenance(*names: str, results: Path | None = None) -> str:
     return f"{warning}{'; '.join(parts)}. {trained} {again}"
 
 
-def intervals(rows: pd.DataFrame, by: str, metric: str) -> pd.DataFrame:
-    """Mean over seeds, low, high and number of seeds of a metric for each value of `by`."""
+def intervals(rows: pd.DataFrame, by: str, metric: str, within: tuple[float, float] | None = None) -> pd.DataFrame:
+    """Mean over seeds, low, high and number of seeds of a metric for each value of `by`.
+
+    within : (float, float) or None
+        Lowest and highest value there can be; None takes those of the metric. Of differences it is `ANY`.
+    """
     groups = rows.groupby(by, sort=False)[metric]
-    found = pd.DataFrame({value: mean_interval(entries)._asdict() for value, entries in groups}).T
+    within = MEASURES[metric].within if within is None else within
+    found = pd.DataFrame({value: mean_interval(entries, within=within)._asdict() for value, entries in groups}).T
     return found.assign(seeds=groups.size())
 
 
@@ -138,7 +145,7 @@ def draw_curves(
     accents = stressed(curves, metric, by) if accents is None else accents
     for value, group in curves.groupby(by, sort=False):
         wide = group.pivot(index="episode", columns="seed", values=metric).rolling(window, min_periods=1).mean()
-        mean, low, high = np.array([mean_interval(row) for row in wide.to_numpy()]).T
+        mean, low, high = np.array([mean_interval(row, within=MEASURES[metric].within) for row in wide.to_numpy()]).T
         colour, front = accents.get(value, GREY), value in accents
         ax.plot(wide.index, mean, color=colour, label=called(value), lw=1.8 if front else 0.9, zorder=2 + front)
         ax.fill_between(wide.index, low, high, color=colour, alpha=0.15, linewidth=0)
@@ -181,7 +188,7 @@ def draw_sweep(
 
 def draw_points(ax: Axes, rows: pd.DataFrame, by: str, metric: str) -> None:
     """Means over seeds with intervals, a line of the picture a value of `by`; the ticks are the seeds."""
-    found = intervals(rows, by, metric)
+    found = intervals(rows, by, metric, within=ANY)
     y = np.arange(len(found))
     ax.plot(rows[metric], rows[by].map(dict(zip(found.index, y, strict=True))), "|", color=GREY, ms=9)
     ax.errorbar(found["mean"], y, xerr=_errors(found), fmt="o", color=FIRST, ms=5, capsize=3)
@@ -371,15 +378,21 @@ FIGURES: dict[str, Callable[[Path], Figure]] = {
 def draw_all(out: Path, results: Path | None = None) -> list[str]:
     """Draw every figure of which some seed is whole, as SVG; returns the names of those drawn."""
     make_folder("out", out)
+    with looking_at(results):
+        return _draw_all(out, results)
+
+
+def _draw_all(out: Path, results: Path | None) -> list[str]:
     drawn, experiments = [], manifest(results).experiments
     for name, draw in FIGURES.items():
         needed = [f"{name}{part}" for part in "abc"] if name == "figure_3" else [name]
         tables = {part: read_table(f"{part}.csv", results) for part in needed if part in experiments}
         whole = [len(t) and t.groupby("seed").size().max() >= experiments[part].cells for part, t in tables.items()]
         if len(whole) == len(needed) and all(whole):
-            with plt.rc_context(RC):
-                fig = draw(results)
-                fig.savefig(out / f"{name}.svg", facecolor="white", metadata={"Date": None})
+            with in_style():
+                fig, drawing = draw(results), io.BytesIO()
+                fig.savefig(drawing, format="svg", facecolor="white", metadata={"Date": None})
             plt.close(fig)
+            write_whole(out / f"{name}.svg", drawing.getvalue())
             drawn.append(name)
     return drawn

@@ -23,7 +23,7 @@ class Interval(NamedTuple):
     high: float
 
 
-def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
+def mean_interval(values: ArrayLike, level: float = 0.95, within: tuple[float, float] = (-np.inf, np.inf)) -> Interval:
     """Mean of independent values and Student's t interval for it.
 
     values : (n,) float
@@ -31,6 +31,8 @@ def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     level : float
         Share of such intervals that hold the true mean if the values are normal, which means over an episode
         nearly are. With few values the t interval keeps that share, where resampling makes it too narrow.
+    within : (float, float)
+        Lowest and highest value there can be, 0 and 1 for a share: the interval ends there.
 
     One value gives an interval of no width, because it says nothing about the spread; none gives NaN.
     """
@@ -43,7 +45,8 @@ def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
         return Interval(mean, mean, mean)
     error = values.std(ddof=1) / np.sqrt(values.size)
     half = float(stdtrit(values.size - 1, (1.0 + level) / 2.0) * error)
-    return Interval(mean, mean - half, mean + half)
+    lowest, highest = min(within[0], values.min()), max(within[1], values.max())
+    return Interval(mean, max(mean - half, float(lowest)), min(mean + half, float(highest)))
 
 
 def bootstrap_interval(

@@ -5,6 +5,7 @@ searched. `COLOURS` are named, because a page of the book gives them other value
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from functools import wraps
 from typing import NamedTuple
 
@@ -91,12 +92,17 @@ def called(name: object) -> str:
     return METHODS.get(name) or NETWORKS.get(name) or str(name)
 
 
+def in_style() -> AbstractContextManager[None]:
+    """The one style of all figures, whatever a user's own settings say (`with in_style():`)."""
+    return plt.style.context(["default", RC])
+
+
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     """Draw in the one style of all figures."""
 
     @wraps(draw)
     def inside(*args, **kwargs) -> Figure:
-        with plt.rc_context(RC):
+        with in_style():
             return draw(*args, **kwargs)
 
     return inside
