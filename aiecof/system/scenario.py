@@ -282,28 +282,29 @@ def from_units(table: dict[str, Any], name: str = "custom") -> Scenario:
 def load_scenario(source: str | Path | dict[str, Any], **changes: Any) -> Scenario:
     """Return the scenario called `source`, or the one in the JSON file at that path, with `changes` applied.
 
-    A file, or a mapping like it, holds changes of `TABLE_III`, or of the named scenario that it gives as its `base`:
+    A file, or a mapping like it, holds changes of `TABLE_III`, or of the scenario that it names as its `base`:
     `{"base": "balanced", "tau_max_slots": 9, "device_frequency_ghz": [2, 4], "readings": {"drop_rule": "wait"}}`. One
     with bandwidth, channel_gain and noise_power replaces the fixed rate.
     """
-    table, name = source, "custom"
-    if not isinstance(source, dict):
-        if str(source) not in SCENARIOS and not str(source).endswith(".json"):
-            allowed = f"one of {', '.join(SCENARIOS)}, or a path ending in .json{did_you_mean(source, SCENARIOS)}"
-            raise InvalidInput("scenario", source, allowed)
-        name = Path(source).stem
-        table = SCENARIOS.get(str(source)) or read_json("scenario", Path(source))
-    own, base = _to_si(table), _to_si(TABLE_III)
-    if "base" in own:
-        base = _changed(base, _to_si(SCENARIOS[check_choice("base", own.pop("base"), tuple(SCENARIOS))]))
-    return from_units(_changed(base, own), name).replace(**changes)
+    return from_units(_table(source, 9)).replace(**changes)
 
 
-def _changed(table: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """A table with changes: of readings and weights only what is named, and either a rate or what it follows from."""
-    parts = [name for name in ("readings", "weights") if isinstance(own.get(name), dict)]
-    kept = {name: value for name, value in table.items() if name != "transmission_rate" or "bandwidth" not in own}
-    return kept | own | {name: table.get(name, {}) | own[name] for name in parts}
+def _table(source: object, bases: int) -> dict[str, Any]:
+    """What a name, a file or a mapping says, in SI units, over all that it is based on; `bases` may stand below it."""
+    if isinstance(source, dict):
+        own = _to_si(source)
+    elif str(source) in SCENARIOS or str(source).endswith(".json"):
+        content = SCENARIOS.get(str(source)) or read_json("scenario", Path(str(source)))
+        own = {"name": Path(str(source)).stem} | _to_si(content)
+    else:
+        allowed = f"one of {', '.join(SCENARIOS)}, or a path ending in .json{did_you_mean(source, SCENARIOS)}"
+        raise InvalidInput("scenario", source, allowed)
+    if "base" in own and not bases:
+        raise InvalidInput("base", own["base"], "a scenario that is not based on itself")
+    base = _table(own.pop("base"), bases - 1) if "base" in own else _to_si(TABLE_III)
+    kept = {name: value for name, value in base.items() if name != "transmission_rate" or "bandwidth" not in own}
+    pairs = {name: (base.get(name, {}), own.get(name)) for name in ("readings", "weights")}
+    return kept | own | {name: a | b for name, (a, b) in pairs.items() if isinstance(a, dict) and isinstance(b, dict)}
 
 
 def scenario_from_dict(content: dict[str, Any]) -> Scenario:
