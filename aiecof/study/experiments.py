@@ -249,18 +249,20 @@ def experiment(name: str) -> Experiment:
     return found[check_choice("experiment", name, tuple(found))]
 
 
-def trials_of(names: Iterable[str], profile: str = "full") -> dict[str, Trial]:
-    """Name -> trial of some experiments, each once, all first seeds first."""
-    declared = experiments()
+def trials_of(
+    names: Iterable[str], profile: str = "full", own: dict[str, Experiment] | None = None
+) -> dict[str, Trial]:
+    """Name -> trial of some experiments, each once, all first seeds first; `own` stands in for those of the package."""
+    declared = own or experiments()
     chosen = [declared[check_choice("experiment", name, tuple(declared))] for name in names]
     found = {trial.fingerprint: trial for entry in chosen for _, trial in entry.trials(profile)}
     return dict(sorted(found.items(), key=lambda item: item[1].seed))
 
 
-def declarations(profile: str = "full") -> dict[str, Declared]:
-    """What the manifest keeps of the experiments."""
+def declarations(profile: str = "full", own: dict[str, Experiment] | None = None) -> dict[str, Declared]:
+    """What the manifest keeps of the experiments; `own` stands in for those of the package."""
     found = {}
-    for name, entry in experiments().items():
+    for name, entry in (own or experiments()).items():
         trials: dict[int, list[str]] = {}
         for _, trial in entry.trials(profile):
             trials.setdefault(trial.seed, []).append(trial.fingerprint)

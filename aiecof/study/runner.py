@@ -6,8 +6,10 @@ A trial works in a folder named after its fingerprint and ends with one `result.
 
 import json
 import os
+import platform
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,14 +26,14 @@ from aiecof.agents.training import PACKAGES, train
 from aiecof.checks import check_choice, check_integer
 from aiecof.files import alone, home, make_folder, read_json, write_whole
 from aiecof.metrics import METRICS
-from aiecof.processes import follow
+from aiecof.processes import workers
 from aiecof.study import experiments
 from aiecof.study.experiments import trials_of
 from aiecof.study.grids import BOUND, KEPT, TRAINING
 from aiecof.study.lower_bound import lower_bound
 from aiecof.study.print_limits import write_limits
 from aiecof.study.store import TABLES, declare, looking_at, read_table, write_result, write_table, writing
-from aiecof.study.trials import Trial
+from aiecof.study.trials import Experiment, Trial
 from aiecof.system.scenario import load_scenario
 from aiecof.system.workload import draw_trace
 
@@ -43,6 +45,8 @@ _RESULT = {
     "seed": int,
     "episodes": int,
     "versions": str,
+    "processor?": str,
+    "threads?": str,
     "wall_time": float,
     "counts": str,
     "actions": {str: {str: float}},
@@ -52,9 +56,32 @@ _RESULT = {
 }
 
 
+MADE_BY = ("versions", "processor", "threads")
+"""Columns of `runs.csv` with what the last digits of a training may depend on; rows of before have only the first."""
+
+
 def runs_folder() -> Path:
     """Where trials work unless another folder is named."""
     return home() / "runs"
+
+
+@cache
+def _processor() -> str:
+    """Its model, and the instructions that PyTorch uses on it: they round otherwise than others."""
+    model = platform.processor() or platform.machine()
+    if (cpuinfo := Path("/proc/cpuinfo")).is_file():
+        lines = (line.partition(":") for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines())
+        found = {name.strip(): value.strip() for name, _, value in reversed(list(lines))}
+        numbers = "/".join(found[name] for name in ("cpu family", "model", "stepping") if name in found)
+        model = " ".join(word for word in (found.get("model name", model), numbers) if word)
+    return f"{model} {th.backends.cpu.get_cpu_capability()}"
+
+
+def made_by() -> dict[str, str]:
+    """What the last digits of a training depend on here: a value for each of `MADE_BY`."""
+    threads = {"torch": 1, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "unset")}
+    versions = " ".join(f"{name}={version(name)}" for name in PACKAGES)
+    return dict(zip(MADE_BY, (versions, _processor(), " ".join(f"{k}={v}" for k, v in threads.items())), strict=True))
 
 
 def _judge(trial: Trial, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -101,7 +128,7 @@ def run_trial(trial: Trial, folder: Path) -> dict[str, Any]:
             "scenario": trial.scenario.name,
             "seed": trial.seed,
             "episodes": trial.episodes,
-            "versions": " ".join(f"{name}={version(name)}" for name in PACKAGES),
+            **made_by(),
             "wall_time": time.perf_counter() - begun,
             "counts": methods.method(trial.method).counts if trial.learned else next(iter(judged)),
             "actions": judged,
@@ -120,20 +147,27 @@ def _registered(trial: Trial) -> tuple[str, Any] | None:
     return None
 
 
-def _attempt(trial: Trial, folder: Path, registered: tuple[str, Any] | None = None) -> str | None:
-    """Run a trial; what went wrong, so that one failure does not stop the others."""
+def _attempt(trial: Trial, folder: Path, registered: tuple[str, Any] | None = None) -> tuple[Trial, str | None]:
+    """Run a trial; with what went wrong, so that one failure does not stop the others."""
     try:
         if registered:
             (methods if isinstance(registered[1], methods.Method) else rules).register(*registered)
         run_trial(trial, folder)
     except Exception as error:  # whatever it is, it is reported
-        return f"{trial.method} on {trial.scenario.name}, seed {trial.seed} ({trial.fingerprint}): {error!r}"
-    return None
+        return trial, f"{trial.method} on {trial.scenario.name}, seed {trial.seed} ({trial.fingerprint}): {error!r}"
+    return trial, None
+
+
+def compute(trials: Iterable[Trial], folder: Path, jobs: int = 1) -> Iterator[tuple[Trial, str | None]]:
+    """Compute trials in a folder, in several processes: each as it is finished, with what went wrong or None."""
+    parallel = Parallel(n_jobs=jobs, return_as="generator_unordered", pre_dispatch=jobs, **workers())
+    return parallel(delayed(_attempt)(trial, folder, _registered(trial)) for trial in trials)
 
 
 def _tables(result: dict[str, Any]) -> dict[str, pd.DataFrame]:
     """The rows of a result, by file."""
-    shared = {name: result[name] for name in ("run", "method", "scenario", "seed", "episodes", "versions")}
+    shared = {name: result[name] for name in ("run", "method", "scenario", "seed", "episodes")}
+    shared |= {name: result.get(name) for name in MADE_BY}
     shared["wall_time"] = round(result["wall_time"], 1)
     rows = [
         shared | {"actions": kind, "counts": kind == result["counts"]} | metrics
@@ -180,26 +214,36 @@ def _gather_runs(declared: dict[str, Trial], folder: Path, results: Path) -> Non
             write_result(f"policies/{scenario}-{method}.safetensors", policy.read_bytes(), results)
 
 
-def collect(profile: str = "full", folder: Path | None = None, results: Path | None = None) -> None:
+def shown_in_tables(runs: pd.DataFrame, planned: bool) -> pd.Series:
+    """Which rows of `runs.csv` the tables of experiments show, planned ones or others."""
+    return (runs["actions"] == "sampled") | ~runs["actions"].isin(["sampled", "greedy"]) if planned else runs["counts"]
+
+
+def collect(
+    profile: str = "full",
+    folder: Path | None = None,
+    results: Path | None = None,
+    own: dict[str, Experiment] | None = None,
+) -> None:
     """Gather finished trials into `results/`, and write into its manifest what was declared."""
     with writing(results) as place:
-        _collect(profile, folder or runs_folder(), place)
+        _collect(profile, folder or runs_folder(), place, own)
 
 
-def _collect(profile: str, folder: Path, results: Path) -> None:
-    declared = experiments.experiments()
-    _gather_runs(trials_of(declared, profile), folder, results)
+def _collect(profile: str, folder: Path, results: Path, own: dict[str, Experiment] | None) -> None:
+    declared = own or experiments.experiments()
+    _gather_runs(trials_of(declared, profile, own), folder, results)
     runs = read_table("runs.csv", results)
     if len(runs):
-        sampled = (runs["actions"] == "sampled") | (~runs["actions"].isin(["sampled", "greedy"]))
         for name, experiment in declared.items():
             rows = [labels | {"run": trial.fingerprint} for labels, trial in experiment.trials(profile)]
-            judged = runs[sampled if experiment.planned else runs["counts"]].set_index("run")
+            judged = runs[shown_in_tables(runs, experiment.planned)].set_index("run")
             table = pd.DataFrame(rows).join(judged[["wall_time", *METRICS]], on="run", how="inner")
             if len(table) or (results / f"{name}.csv").exists():
                 write_table(f"{name}.csv", table, results)
-    write_limits(results)
-    declare(experiments.declarations(profile), experiments.players(), results)
+    if own is None:
+        write_limits(results)
+    declare(experiments.declarations(profile, own), experiments.players(), results)
 
 
 def run(
@@ -211,6 +255,7 @@ def run(
     folder: Path | None = None,
     results: Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    own: dict[str, Experiment] | None = None,
 ) -> list[str]:
     """Compute what is missing of some experiments, then write their tables; an interrupt writes what is there.
 
@@ -226,9 +271,11 @@ def run(
         Only the trials on scenarios of this name; None takes all.
     progress : callable
         Called with the trials done and all trials.
+    own : dict or None
+        Experiments of your own, which take the place of the package's: name -> experiment.
     """
     jobs, last = check_integer("jobs", jobs, 1), np.inf if seeds is None else check_integer("seeds", seeds, 1)
-    trials = {run: trial for run, trial in trials_of(names, profile).items() if trial.seed < last}
+    trials = {run: trial for run, trial in trials_of(names, profile, own).items() if trial.seed < last}
     if scenario is not None:
         check_choice("scenario", scenario, sorted({trial.scenario.name for trial in trials.values()}))
         trials = {run: trial for run, trial in trials.items() if trial.scenario.name == scenario}
@@ -238,14 +285,11 @@ def run(
         known = _gathered(trials, results)
     missing = [trial for run, trial in trials.items() if run not in known]
     progress(len(trials) - len(missing), len(trials))
-    tasks = [delayed(_attempt)(trial, folder, _registered(trial)) for trial in missing]
     failures = []
     try:
-        workers = {"initializer": follow, "initargs": (os.getpid(),)}
-        parallel = Parallel(n_jobs=jobs, return_as="generator_unordered", pre_dispatch=jobs, **workers)
-        for done, failure in enumerate(parallel(tasks), len(trials) - len(missing) + 1):
+        for done, (_, failure) in enumerate(compute(missing, folder, jobs), len(trials) - len(missing) + 1):
             failures += [failure] if failure else []
             progress(done, len(trials))
     finally:
-        collect(profile, folder, results)
+        collect(profile, folder, results, own)
     return failures
