@@ -7,9 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-
-INTERRUPTED = "interrupted: what is finished is kept, and the same command goes on from there"
-"""What a command says that was stopped in its work."""
+from typing import Any
 
 
 def follow(parent: int) -> None:
@@ -24,6 +22,11 @@ def follow(parent: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+
+
+def workers() -> dict[str, Any]:
+    """Options of `joblib.Parallel` with which its workers `follow` this process."""
+    return {"initializer": follow, "initargs": (os.getpid(),)}
 
 
 def _watch(parent: int) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -10,12 +11,17 @@ from typing import Annotated, Any
 import typer
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import Progress
 from rich.table import Table
 from typer.core import TyperGroup
 
 from aiecof.checks import InvalidInput, check_integer
 from aiecof.doors import missing_extra
+from aiecof.processes import ended_as_interrupted
+
+GO_ON = ("run", "trial", "train", "tune", "search")
+"""Commands that find what is finished when they are called again."""
 
 
 class OneLineErrors(TyperGroup):
@@ -29,7 +35,15 @@ class OneLineErrors(TyperGroup):
     def main(self, args: Any = None, *rest: Any, **options: Any) -> None:
         args = list(sys.argv[1:] if args is None else args) or ["--help"]
         try:
-            code = super().main(args, *rest, **options | {"standalone_mode": False})
+            with ended_as_interrupted():
+                _check_streams()
+                code = super().main(args, *rest, **options | {"standalone_mode": False})
+                sys.stdout.flush()
+        except BrokenPipeError:
+            code = _drop_output(1)
+        except OSError as error:
+            place = error.filename or "standard output"
+            code = _drop_output(_fail(f"{place}: got {error.strerror!r}, allowed: a place that can be read or written"))
         except (InvalidInput, _Refused) as error:
             code = _fail(str(error))
         except typer.TyperException as error:
@@ -40,7 +54,26 @@ class OneLineErrors(TyperGroup):
             code = _fail(hint)
         except MemoryError as error:
             code = _fail(f"size: got {error}, allowed: what fits in memory")
+        if code == 130:
+            kept = ": what is finished is kept, and the same command goes on from there" if args[0] in GO_ON else ""
+            print(f"interrupted{kept}", file=sys.stderr)
         sys.exit(code or 0)
+
+
+def _check_streams() -> None:
+    """There is an output; what a terminal cannot show becomes a question mark; a closed standard error says nothing."""
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")
+    if sys.stdout is None:
+        raise InvalidInput("standard output", "a closed one", "one that is open")
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")
+
+
+def _drop_output(code: int) -> int:
+    """What is left to write has nowhere to go: the interpreter is not to try it once more when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())
+    return code
 
 
 def _fail(message: str) -> int:
@@ -79,10 +112,22 @@ def print_json(content: Any) -> None:
 
 
 def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
+    """Print a table, on a terminal that is too narrow for it as a list of its rows."""
+    columns, rows = list(columns), [[str(cell) for cell in row] for row in rows]
+    narrow = sys.stdout.isatty() or "COLUMNS" in os.environ
+    console = Console(width=None if narrow else 160, markup=False, highlight=False)
     table = Table(*columns, box=box.SIMPLE)
     for row in rows:
-        table.add_row(*(str(cell) for cell in row))
-    console = Console(width=None if sys.stdout.isatty() else 160, markup=False, highlight=False)
+        table.add_row(*row)
+    unbounded = console.options.update(max_width=10_000)
+    if narrow and Measurement.get(console, unbounded, table).minimum > console.width:
+        table = Table("", "", box=None, show_header=False)
+        for row in rows:
+            for heading, cell in zip(columns, row, strict=True):
+                table.add_row(heading, cell)
+            table.add_row("", "")
+        for column in table.columns:
+            column.overflow = "fold"
     console.print(title, table, sep="\n")
 
 

@@ -29,6 +29,7 @@ from joblib import Parallel, delayed
 
 from aiecof.agents.policies import record_actions
 from aiecof.agents.rules import CIRCLES, ORDERS, make_policy
+from aiecof.processes import workers
 from aiecof.study.grids import LEARNED
 from aiecof.study.paper import COLUMNS, NAMES, printed_rows
 from aiecof.system.scenario import READINGS, Readings, Scenario, TaskKind, load_scenario
@@ -231,7 +232,7 @@ def _left(coarse: pd.DataFrame) -> pd.DataFrame:
 def _all(work: Callable[..., pd.DataFrame], parts: list[Any], jobs: int, progress: Callable = lambda *_: None) -> Any:
     """The tables that some work makes of each part, in one."""
     found: list[pd.DataFrame] = []
-    for rows in Parallel(n_jobs=jobs, return_as="generator")(delayed(work)(part) for part in parts):
+    for rows in Parallel(n_jobs=jobs, return_as="generator", **workers())(delayed(work)(part) for part in parts):
         found.append(rows)
         progress(len(found), len(parts))
     return pd.concat(found, ignore_index=True)

@@ -14,6 +14,7 @@ from joblib import Parallel, delayed
 from aiecof.agents.methods import method
 from aiecof.agents.training import Run, train
 from aiecof.files import read_json, write_whole
+from aiecof.processes import workers
 from aiecof.study.experiments import network, printed_values
 from aiecof.study.grids import LEARNED, SEARCHED
 from aiecof.study.trials import Trial
@@ -153,7 +154,7 @@ def search(
                 ]
                 tasks = (delayed(_trained)(trial, episodes, folder) for trial in trials)
                 found = []
-                for entry in Parallel(n_jobs=jobs, return_as="generator")(tasks):
+                for entry in Parallel(n_jobs=jobs, return_as="generator", **workers())(tasks):
                     found.append(entry)
                     on_run(done := done + 1)
                 means = pd.DataFrame(found).groupby(lambda row: row // len(TUNING_SEEDS)).mean()
