@@ -6,6 +6,7 @@ is imported when it runs, so that the short ones stay short.
 
 import json
 from dataclasses import asdict
+from os.path import relpath
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,8 @@ from rich.console import Console
 
 from aiecof import __version__
 from aiecof.cli.console import AsJson, OneLineErrors, number, print_json, print_table, progress_bar
-from aiecof.cli.results import COMMANDS
+from aiecof.cli.results import COMMANDS, Results
+from aiecof.files import home, make_folder
 from aiecof.metrics import METRICS
 from aiecof.system.scenario import READINGS, SCENARIOS, Scenario, load_scenario
 
@@ -135,7 +137,7 @@ def simulate(
     rule = make_policy(policy, chosen, seed)
     with progress_bar("Simulating", episodes) as update:
         metrics = episode_metrics(rule, chosen, episodes, seed, progress=update)
-    intervals = {name: mean_interval(metrics[name])._asdict() for name in SHOWN}
+    intervals = {name: mean_interval(metrics[name], within=METRICS[name].within)._asdict() for name in SHOWN}
     if as_json:
         print_json(intervals)
         return
@@ -242,7 +244,7 @@ def train(
 ) -> None:
     """Train a method; an interrupted training goes on from its last checkpoint when called again."""
     chosen = _chosen(scenario, devices)
-    place = folder or f"runs/{method}-{chosen.name}-{chosen.devices}-{episodes}-{seed}"
+    place = folder or relpath(home() / f"runs/{method}-{chosen.name}-{chosen.devices}-{episodes}-{seed}")
 
     import torch
 
@@ -271,7 +273,7 @@ def evaluate(
     measured = {}
     for kind in ("sampled", "greedy"):
         metrics = opened.evaluate(episodes, greedy=kind == "greedy").metrics()
-        measured[kind] = {name: mean_interval(metrics[name])._asdict() for name in SHOWN}
+        measured[kind] = {n: mean_interval(metrics[n], within=METRICS[n].within)._asdict() for n in SHOWN}
     if as_json:
         print_json({"counts": opened.method.counts, **measured})
         return
@@ -289,20 +291,20 @@ def evaluate(
 @app.command()
 def tune(
     method: Annotated[list[str] | None, typer.Argument(help="Methods; all of them without this.")] = None,
-    results: Annotated[str, typer.Option(help="Where the table goes.")] = "results",
-    folder: Annotated[str, typer.Option(help="Where the runs go.")] = "runs/tuning",
+    results: Results = None,
+    folder: Annotated[str | None, typer.Option(help="Where the runs go; by default runs/tuning.")] = None,
 ) -> None:
     """Train every method with three learning rates and write what each reached: where "tuned" values come from."""
     import torch
 
     from aiecof.agents.methods import METHODS
     from aiecof.reconstruction import tuning
-    from aiecof.study.store import write_table
+    from aiecof.study.store import TUNING, add_rows
 
     torch.set_num_threads(1)
-    names = method or list(METHODS)
+    names, place = method or list(METHODS), make_folder("results", Path(results or home() / "results"))
     total = len(names) * len(tuning.LEARNING_RATES) * len(tuning.TUNING_SEEDS)
     with progress_bar("Tuning", total) as update:
-        table = tuning.tune(names, folder, on_run=update)
-    write_table("tuning.csv", table, Path(results))
+        table = tuning.tune(names, folder or home() / "runs/tuning", on_run=update)
+    add_rows("tuning.csv", table, TUNING, place)
     print(table.groupby(["method", "learning_rate"])["reward"].mean().unstack().round(1).to_string())

@@ -10,7 +10,7 @@ import typer
 
 from aiecof.checks import InvalidInput, check_choice
 from aiecof.cli.console import AsJson, number, print_json, print_table, progress_bar
-from aiecof.files import home
+from aiecof.files import home, make_folder
 
 Profile = Annotated[str, typer.Option(help="full, or quick: one seed and few episodes, to see it work.")]
 Folder = Annotated[str | None, typer.Option(help="Where trials work; by default runs/.")]
@@ -105,6 +105,7 @@ def calibrate(jobs: Jobs = 1) -> None:
     from aiecof.reconstruction.reward_agreement import reward_agreement
     from aiecof.study.store import write_table
 
+    make_folder("results", home() / "results")
     with progress_bar("Candidates") as update:
         candidates = calibration.search(jobs, update)
     tied = calibration.judge(calibration.equals(candidates, jobs), jobs)
@@ -139,6 +140,7 @@ def replay() -> None:
     from aiecof.study.store import write_table
 
     torch.set_num_threads(1)
+    make_folder("results", home() / "results")
     write_table("edge_services.csv", replay_edge_services())
     print("wrote results/edge_services.csv")
 
