@@ -109,6 +109,18 @@ def _sweep(drafts: Iterable[Path]) -> None:
         _forget(draft)
 
 
+def check_name(name: str, value: object) -> str:
+    """Return `value` if a file or a folder can be called so anywhere."""
+    if not isinstance(value, str) or not re.fullmatch(r"(?!\.)[A-Za-z0-9._-]{1,64}", value):
+        raise InvalidInput(name, value, "at most 64 letters (a to z), digits and . _ -, and no . at the beginning")
+    return value
+
+
+def plain_name(text: str) -> str:
+    """A name that `check_name` takes, as near to a text as that is."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip(".")[:64] or "custom"
+
+
 def digest(path: Path) -> str:
     """SHA-256 of a file, or "none"."""
     with reading("file", path, "a file that can be read"):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from aiecof.checks import InvalidInput, check_choice, check_integer, check_number, check_range, check_type, did_you_mean
-from aiecof.files import read_json
+from aiecof.files import check_name, plain_name, read_json
 
 
 def _reading(*candidates: str, default: str | None = None, later: bool = False) -> Any:
@@ -129,7 +129,8 @@ class Scenario:
     readings: Readings = field(default_factory=Readings)
 
     def __post_init__(self):
-        for name, kind in {"name": str, "weights": Weights, "readings": Readings}.items():
+        check_name("name", self.name)
+        for name, kind in {"weights": Weights, "readings": Readings}.items():
             check_type(name, getattr(self, name), kind)
         for name, most in (("devices", 10**5), ("servers", 10**4), ("slots", 10**6), ("tau_max_slots", 10**6)):
             self._set(name, check_integer(name, getattr(self, name), 1, most))
@@ -295,7 +296,7 @@ def _table(source: object, bases: int) -> dict[str, Any]:
         own = _to_si(source)
     elif str(source) in SCENARIOS or str(source).endswith(".json"):
         content = SCENARIOS.get(str(source)) or read_json("scenario", Path(str(source)))
-        own = {"name": Path(str(source)).stem} | _to_si(content)
+        own = {"name": plain_name(Path(str(source)).stem)} | _to_si(content)
     else:
         allowed = f"one of {', '.join(SCENARIOS)}, or a path ending in .json{did_you_mean(source, SCENARIOS)}"
         raise InvalidInput("scenario", source, allowed)

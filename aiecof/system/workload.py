@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
-import zlib
+import io
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
 from aiecof.checks import InvalidInput, check_choice, check_integer, check_memory, checked
+from aiecof.files import check_format, reading, write_whole
 from aiecof.system.model import transmission_rate
 from aiecof.system.scenario import Scenario
 
+_FORMAT = "aiecof trace 1"
 SPLITS = ("train", "evaluation", "reference")
 """Independent families of traces: what is learned from, what is judged on, and what fixes the reference energy."""
 
@@ -76,8 +77,8 @@ class Trace:
     def save(self, path: str | Path) -> None:
         """Write the trace to a compressed .npz file with a checksum."""
         arrays = {entry.name: getattr(self, entry.name) for entry in fields(self)}
-        with open(path, "wb") as file:
-            np.savez_compressed(file, checksum=_checksum(arrays), **arrays)
+        np.savez_compressed(file := io.BytesIO(), format=_FORMAT, checksum=_checksum(arrays), **arrays)
+        write_whole(Path(path), file.getvalue())
 
 
 def _checksum(arrays: dict[str, np.ndarray]) -> str:
@@ -92,12 +93,10 @@ def _checksum(arrays: dict[str, np.ndarray]) -> str:
 def load_trace(path: str | Path, scenario: Scenario) -> Trace:
     """Read a trace written by `Trace.save`; a damaged file or one of another shape raises `InvalidInput`."""
     names = [entry.name for entry in fields(Trace)]
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in names}
-            checksum = str(file["checksum"])
-    except (OSError, ValueError, KeyError, EOFError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise InvalidInput("trace", str(path), f"a readable trace file ({error})") from None
+    with reading("trace", path, "a readable trace file"), np.load(path, allow_pickle=False) as file:
+        check_format("trace", path, str(file["format"]) if "format" in file else None, _FORMAT)
+        arrays = {name: file[name] for name in names}
+        checksum = str(file["checksum"])
     if checksum != _checksum(arrays):
         raise InvalidInput("trace", str(path), "a file whose content matches its checksum")
     return Trace(**arrays).check(scenario)
