@@ -257,7 +257,7 @@ def test_module_imports_only_what_stands_before_it(module):
 )
 def test_an_import_from_below_is_found(source):
     assert above("aiecof.system.model", source) == {"aiecof.cli.app"}
-    assert above("aiecof_book.notebook", source) == set()
+    assert above("aiecof_book.page", source) == set()
     with pytest.raises(AssertionError, match="ORDER"):
         above("aiecof.system.stranger", source)
 

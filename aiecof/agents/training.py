@@ -271,7 +271,8 @@ def train(
         Of the network's weights, the exploration, the training traces and (`network="run"`) the clocks.
     on_episode : callable
         Called with the number of episodes done.
-    changes : hyperparameters that differ from those of `methods.METHODS`.
+    changes : object
+        Hyperparameters that differ from those of `methods.METHODS`.
     """
     for field, value in (("episodes", episodes), ("checkpoint_every", checkpoint_every)):
         check_integer(field, value, 1)

@@ -1,0 +1,88 @@
+"""The reference pages as Markdown, made from what is there: the public names of the package, and its commands."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+
+import aiecof
+
+HOME = Path(aiecof.__file__).parent
+
+
+def public_names(path: Path) -> Iterator[tuple[str, str]]:
+    """(name, "function" or "class") of everything public that a module defines, in its order."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        kind = {ast.FunctionDef: "function", ast.ClassDef: "class"}.get(type(node))
+        if kind and not node.name.startswith("_"):
+            yield node.name, kind
+
+
+def api(folder: str) -> str:
+    """Markdown of the modules of a folder, such as `system`; "" for those beside the folders."""
+    return "\n".join(_modules(folder))
+
+
+def _modules(folder: str) -> Iterator[str]:
+    for path in sorted((HOME / folder).glob("*.py")):
+        source, named = path.read_text(encoding="utf-8"), [*public_names(path)]
+        if path.stem.startswith("__") or not named:
+            continue
+        module = ".".join(["aiecof", *filter(None, [folder]), path.stem])
+        text = (ast.get_docstring(ast.parse(source)) or "").partition("\n\n")[0]
+        yield f"## `{module}`\n\n{text}\n"
+        yield "```{eval-rst}\n.. autosummary::\n"
+        yield "".join(f"   ~{module}.{name}\n" for name, _ in named)
+        for name, kind in named:
+            members = "\n   :members:" if kind == "class" else ""
+            yield f".. auto{kind}:: {module}.{name}{members}\n"
+        yield "```\n"
+
+
+def front_door() -> str:
+    """Markdown table of what `import aiecof` offers, and where it lives."""
+    rows = [(name, aiecof._PLACES[name]) for name in aiecof.__all__]
+    lines = [f"| `aiecof.{name}` | {{py:obj}}`~{_home(name, module)}` |" for name, module in rows]
+    return "\n".join(["| Name | Lives in |", "|---|---|", *lines])
+
+
+def _home(name: str, module: str) -> str:
+    """Where a name is defined, behind the doors of folders."""
+    return f"{getattr(aiecof, name).__module__}.{name}"
+
+
+def commands() -> str:
+    """Markdown of every `aiecof` command: what it does, how it is called, its arguments and options."""
+    from typer.main import get_command
+
+    from aiecof.cli.app import app
+
+    return "\n".join(_commands("aiecof", get_command(app)))
+
+
+def _commands(called: str, command) -> Iterator[str]:
+    import click
+
+    context = click.Context(command, info_name=called.rpartition(" ")[2])
+    children = getattr(command, "commands", {})
+    if children:
+        for name, child in children.items():
+            yield from _commands(f"{called} {name}", child)
+        return
+    pieces = " ".join(command.collect_usage_pieces(context))
+    yield f"## `{called}`\n\n{inspect.cleandoc(command.help or '')}\n\n```sh\n{called} {pieces}\n```\n"
+    shown = [p for p in command.params if not getattr(p, "hidden", False) and p.name != "help"]
+    if shown:
+        yield "| Option | What it is | Default |\n|---|---|---|"
+        for parameter in shown:
+            names = ", ".join(f"`{name}`" for name in parameter.opts) if parameter.param_type_name == "option" else ""
+            names = names or f"`{parameter.name.upper()}`"
+            text = (getattr(parameter, "help", "") or "").replace("|", "\\|").replace("\n", " ")
+            default = parameter.default
+            plain = (
+                default is None or callable(default) or default in ((), [], False, "") or "Sentinel" in repr(default)
+            )
+            yield f"| {names} | {text} | {'' if plain else f'`{default}`'} |"
+        yield ""
