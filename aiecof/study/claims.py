@@ -16,7 +16,7 @@ from aiecof.study import verdicts
 from aiecof.study.evidence import ARM_NAMES, PRIMARY, Facts, NoResults, Where
 from aiecof.study.grids import LEARNED, UNTRAINED
 from aiecof.study.paper import NAMES, PERCENTAGES
-from aiecof.study.verdicts import NO_RESULTS, TOPPO, VERDICTS, Saves, Test
+from aiecof.study.verdicts import TOPPO, UNDECIDED, VERDICTS, Saves, Test
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,8 @@ GROUPS: dict[str, tuple[Where, ...]] = {
     "ac, a2c": _methods("ac", "a2c"),
 }
 """Name in `claims.toml` -> whose rows."""
+NOT_RUN = "not run"
+"""How the evidence begins where results are missing."""
 _COMPARATIVES = {"reward": "higher", "energy": "lower", "delay": "shorter"}
 _ALSO_IN_SECTION_I = ("energy-round-robin", "delay-round-robin")
 
@@ -107,7 +109,7 @@ def decide(claim: Claim, facts: Facts) -> Verdict:
     try:
         return Verdict(claim, *claim.test.decide(facts))
     except NoResults as missing:
-        return Verdict(claim, NO_RESULTS, str(missing))
+        return Verdict(claim, UNDECIDED, f"{NOT_RUN}: {missing}")
 
 
 def claims(results: Path | None = None, arm: str = PRIMARY) -> list[Verdict]:

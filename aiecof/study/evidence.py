@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +22,9 @@ FEWEST = 3
 MARGIN, SHARE = 0.01, 0.005
 """What no one would miss: this share of TOPPO's gain over Random; for a measure between 0 and 1 at least `SHARE`."""
 SHARES = ("drop_rate", "load", "local_share", "success_rate", IMBALANCE)
+
+SWEEPS = (*(f"figure_{part}.csv" for part in ("3a", "3b", "3c", "4", "7", "8", "9")), "ablation.csv")
+"""Tables that an arm has of its own, if it has them."""
 
 Where = dict[str, Any]
 """Labels that choose rows."""
@@ -77,13 +80,33 @@ class Facts:
         return self._tables[name]
 
     def _place(self, table: str, where: Where) -> tuple[str, Where]:
-        """Where the arm has what a claim looks for: Table IV is its own, and the variants of a memory are methods."""
+        """Where the arm has what a claim looks for.
+
+        Table IV is its own, and the variants of a memory are methods; sweeps are declared on the printed arm alone.
+        """
         own = ARM_NAMES[self.arm].table
-        if own == "table_iv.csv":
-            return table, where
-        if table == "ablation.csv" and not VARIANTS[where["variant"]][1]:
+        if own == "table_iv.csv" or table not in SWEEPS:
+            return own if table == "table_iv.csv" else table, where
+        if "variant" in where and not VARIANTS[where["variant"]][1]:
             return "memory.csv", {"method": VARIANTS[where["variant"]][0]}
-        return (own if table == "table_iv.csv" else table), where
+        if own != "arm_printed.csv":
+            raise NoResults(f"{self.arm}: its sweeps are not declared")
+        return f"printed_{table}", where
+
+    def there(self, table: str, settings: Iterable[Where]) -> list[Where]:
+        """Those of some settings whose numbers the arm's table has: the arms have other points than the first sweeps.
+
+        What has to be there in any case, such as a method, is no number.
+        """
+        settings = list(settings)
+        numbers = [{key: value for key, value in where.items() if not isinstance(value, str)} for where in settings]
+        if not any(numbers):
+            return settings
+        rows = self.table(self._place(table, {})[0])
+        found = [w for w, n in zip(settings, numbers, strict=True) if all((rows[k] == v).any() for k, v in n.items())]
+        if not found:
+            raise NoResults(f"{self.arm}: results/{table} has no {', '.join(map(_named, settings))}")
+        return found
 
     def rows(self, table: str, where: Where) -> pd.DataFrame:
         """The rows of a table with these labels, on the arm."""

@@ -6,7 +6,7 @@ A verdict is the first of these that applies (the plan says why):
    beyond what its rounding leaves open, whichever of the two values stands below the line.
 2. `IMPOSSIBLE`: the claim states a level of TOPPO's energy or load in Table IV, or compares that energy with a rule's,
    and under Table III no policy gets there that drops no more tasks than Table IV says (`print_limits`).
-3. `NO_RESULTS`: a needed file or row is missing, or there are fewer than `FEWEST` seeds.
+3. `UNDECIDED`, with "not run" for evidence: a needed file or row is missing, or there are fewer than `FEWEST` seeds.
 4. `UNTESTABLE`: all methods of several comparisons lie within the margin of each other.
 5. `REFUTED`, `EQUIVALENT`, `UNDECIDED`: the weakest of the comparisons lies beyond the margin on the other side; two
    one-sided tests place it within the margin; or its 95 % interval, after Holm's correction, does not exclude 0.
@@ -35,9 +35,8 @@ from aiecof.study.statistics import Interval, holm, mean_interval
 
 REPRODUCED, DIRECTION, REFUTED = "reproduced", "in direction", "refuted"
 EQUIVALENT, UNDECIDED, UNTESTABLE = "equivalent", "undecided", "not testable here"
-MATCHED, IMPOSSIBLE, INCONSISTENT, NO_RESULTS = "matched by a rule", "impossible", "inconsistent", "no results yet"
-VERDICTS = (REPRODUCED, DIRECTION, MATCHED, UNDECIDED, EQUIVALENT, REFUTED)
-VERDICTS += (UNTESTABLE, INCONSISTENT, IMPOSSIBLE, NO_RESULTS)
+MATCHED, IMPOSSIBLE, INCONSISTENT = "matched by a rule", "impossible", "inconsistent"
+VERDICTS = (REPRODUCED, DIRECTION, MATCHED, UNDECIDED, EQUIVALENT, REFUTED, UNTESTABLE, INCONSISTENT, IMPOSSIBLE)
 
 FOLLOWS, SIZE, CHANGE, LEVEL = 0.1, 0.25, 10.0, 0.025
 """Points between two percentages; share of a printed size; percent of a level that count as no change; one-sided level
@@ -92,7 +91,7 @@ def _meets(printed: float, interval: Interval) -> bool:
     return abs(interval.mean - printed) <= SIZE * abs(printed) or interval.low <= printed <= interval.high
 
 
-def _matching(facts: Facts, table: str, metrics: Iterable[str], at: tuple[Where, ...]) -> list[str]:
+def _matching(facts: Facts, table: str, metrics: Iterable[str], at: Iterable[Where]) -> list[str]:
     """Rules that TOPPO beats at no setting by more than the margin, neither in these metrics nor in dropped tasks."""
 
     def beaten(rule: str) -> bool:
@@ -120,7 +119,7 @@ class Test(Protocol):
 
 @dataclass(frozen=True)
 class Better(Test):
-    """Every winner is better than every loser, in all metrics and at all settings.
+    """Every winner is better than every loser, in all metrics and at all settings that the arm's table has.
 
     printed : (least, most)
         The claimed advantage in percent: the smallest and the largest of the comparisons; None if nothing is printed.
@@ -134,7 +133,8 @@ class Better(Test):
     printed: Sizes = (None, None)
 
     def _comparisons(self, facts: Facts) -> Iterator[Comparison]:
-        for metric, setting, winner, loser in product(self.metrics, self.at, self.winners, self.losers):
+        there = [facts.there(self.table, entries) for entries in (self.at, self.winners, self.losers)]
+        for metric, setting, winner, loser in product(self.metrics, *there):
             yield facts.compare(self.table, metric, winner | setting, loser | setting)
 
     def _besides(self, facts: Facts) -> str:
@@ -143,7 +143,7 @@ class Better(Test):
         try:
             found = [
                 facts.compare(self.table, metric, TOPPO | at, {"method": name} | at)
-                for metric, at, name in product(self.metrics, self.at, names)
+                for metric, at, name in product(self.metrics, facts.there(self.table, self.at), names)
             ]
         except NoResults:
             return ""
@@ -157,7 +157,8 @@ class Better(Test):
         word = _word(found)
         if word != REPRODUCED:
             return word, evidence
-        matching = _matching(facts, self.table, self.metrics, self.at) if TOPPO in self.winners else []
+        at = facts.there(self.table, self.at)
+        matching = _matching(facts, self.table, self.metrics, at) if TOPPO in self.winners else []
         if matching:
             return MATCHED, f"{evidence}; as good without learning: {', '.join(matching)}"
         met = all("reward" not in self.metrics and _meets(size, ours) for size, ours in sizes)
@@ -250,7 +251,7 @@ def _beyond(facts: Facts, metric: str, value: float) -> str:
     limits = facts.table("print_limits.csv").set_index("name")
     least = float(limits.query("quantity == 'energy'")["limit"].iloc[0])
     if metric == "energy" and value < least:
-        return f"under Table III no policy needs less than {least:.0f} J a slot (printed {value:g} J)"
+        return f"under Table III no policy needs less than {least:.0f} J a slot (printed {value:g}, without a unit)"
     random, loads = float(facts.printed.loc["Random", "load"]), limits.query("quantity == 'load'")
     allowed = (loads["random"] / random - 1.0).abs().le(SIZE) & loads["limit"].ge(value)
     if metric == "load" and not allowed.any():
@@ -285,20 +286,16 @@ class Grows(Test):
     values: tuple[float, ...]
 
     def decide(self, facts: Facts) -> Decision:
-        where, span = TOPPO | self.where, max(self.values) - min(self.values)
-        found = [facts.values(self.table, {**where, self.along: value}, self.metric) for value in self.values]
-        table = pd.concat(found, axis=1, join="inner").to_numpy()
+        settings = facts.there(self.table, [{self.along: value} for value in self.values])
+        found = [facts.values(self.table, TOPPO | self.where | setting, self.metric) for setting in settings]
+        table, values = pd.concat(found, axis=1, join="inner").to_numpy(), [entry[self.along] for entry in settings]
         if len(table) < FEWEST:
             raise NoResults(f"{facts.arm}: fewer than {FEWEST} seeds in results/{self.table}")
-        slopes = np.polyfit(self.values, table.T, 1)[0] * span
-        change, margin = mean_interval(slopes), facts.margin(self.metric)
-        name = MEASURES[self.metric].title.lower()
+        slopes = np.polyfit(values, table.T, 1)[0] * (max(values) - min(values))
+        change, name = mean_interval(slopes), MEASURES[self.metric].title.lower()
         evidence = f"{facts.arm}, {len(slopes)} seeds: {name} changes by {in_words(change)} over all {self.along}"
-        if change.low > 0.0:
-            return REPRODUCED, evidence
-        if change.high < -margin:
-            return REFUTED, evidence
-        return EQUIVALENT if -margin <= change.low and change.high <= margin else UNDECIDED, evidence
+        trend = Comparison(self.metric, name, 1.0, slopes, np.zeros(len(slopes)), facts.margin(self.metric))
+        return _word([trend]), evidence
 
 
 @dataclass(frozen=True)
