@@ -139,6 +139,7 @@ def test_a_rate_and_a_channel_are_refused(tmp_path):
 
 WHOLE = ["devices", "servers", "slots", "tau_max_slots"]
 POSITIVE = ["slot_duration", "workload_scale", "switched_capacitance", "transmission_power", "transmission_rate"]
+POSITIVE += ["first_server_scale"]
 SHARES = ["arrival_probability", "load_cap"]
 RANGES = ["device_frequency", "server_frequency", "workload_range"]
 BAD = [
@@ -322,6 +323,12 @@ def test_a_fingerprint_depends_on_everything_but_the_name():
     prints = [BALANCED.replace(**change).fingerprint for change in changes]
     assert len({BALANCED.fingerprint, *prints}) == len(changes) + 1
     assert {name for change in changes for name in change} >= {e.name for e in fields(Scenario)} - {"name", "readings"}
+
+
+def test_what_came_later_leaves_the_fingerprint_as_it_was():
+    """Results of the first edition are stored under it."""
+    assert BALANCED.fingerprint == "62a806f59477917c"
+    assert BALANCED.replace(first_server_scale=1, kinds_by="task").fingerprint == BALANCED.fingerprint
 
 
 def test_equal_scenarios_have_equal_fingerprints_however_they_were_written():

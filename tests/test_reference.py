@@ -24,7 +24,7 @@ from strategies import (
 from aiecof.checks import InvalidInput
 from aiecof.system import reference, simulator
 from aiecof.system.reference import simulate
-from aiecof.system.scenario import READINGS, SCENARIOS, load_scenario
+from aiecof.system.scenario import READINGS, SCENARIOS, TaskKind, load_scenario
 from aiecof.system.simulator import Simulator, reference_energy
 from aiecof.system.workload import Trace, draw_trace
 
@@ -60,6 +60,23 @@ def test_simulator_equals_the_event_simulation(case):
     scenario, trace, actions = case
     with fixed_energy():
         assert_same_tasks(compiled(scenario, trace, actions), simulate(scenario, trace, actions))
+
+
+@settings(repeatable, max_examples=60)
+@given(
+    st.sampled_from(READINGS["kinds_by"]),
+    st.sampled_from([0.25, 1.0, 3.0]),
+    st.sampled_from(READINGS["network"]),
+    st.integers(0, 99),
+)
+def test_simulator_equals_the_event_simulation_on_drawn_networks(kinds_by, scale, network, seed):
+    """Traces as `draw_trace` makes them: devices with a kind of their own, and one server that is unlike the others."""
+    kinds = (TaskKind("short", (1e5, 6e5), 0.3), TaskKind("long", (1e6, 2e6), 0.7))
+    drawn = {"kinds_by": kinds_by, "first_server_scale": scale, "network": network, "task_kinds": kinds}
+    scenario = small_scenario(devices=4, **drawn, **OWN_SCALE)
+    trace = draw_trace(scenario, 2, seed)
+    actions = np.random.default_rng(seed).choice(3, p=[0.3, 0.5, 0.2], size=trace.size.shape)
+    assert_same_tasks(compiled(scenario, trace, actions), simulate(scenario, trace, actions))
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -197,12 +214,135 @@ def test_order_of_arrival_by_hand():
     np.testing.assert_allclose(outcomes(tasks, (0, 0), (0, 1), (1, 0), (2, 1)), expected)
 
 
+def test_slotted_sharing_by_hand():
+    """A device has its share for a whole slot; three slots are allowed.
+
+    | task | decided | device | sending | arrives | service |
+    |------|---------|--------|---------|---------|---------|
+    | A    | 0       | 0      | 1       | 1       | 0.6     |
+    | B    | 0       | 1      | 3       | 3: late | 1       |
+    | C    | 1       | 0      | 1       | 2       | 1.5     |
+    | D    | 2       | 0      | 1       | 3       | 0.5     |
+    | E    | 3       | 1      | 1       | 4       | 1.2     |
+
+    | slot | active        | share | done in that slot                                          |
+    |------|---------------|-------|------------------------------------------------------------|
+    | 1    | device 0      | 1     | A ends; 0.4 is lost                                        |
+    | 2    | device 0      | 1     | C 1                                                        |
+    | 3    | both, B's too | 1/2   | C ends, though it has 0.5 left; D waits; B's half is lost  |
+    | 4    | both          | 1/2   | D ends, E 0.5                                              |
+    | 5    | device 1      | 1     | E ends; 0.3 is lost                                        |
+    """
+    scenario = small_scenario(devices=2, servers=1, slots=4, tau=3, edge_service="slotted_sharing")
+    size = [[[1, 3], [1, 0], [1, 0], [0, 1]]]
+    trace = plain_trace(size, service=[[[1.2, 2], [3, 0], [1, 0], [0, 2.4]]])
+    tasks = simulate(scenario, trace, np.ones((1, 4, 2), int))
+    expected = [(1, 0, 1, 2, 1), (2, 0, 0, 3, 2), (1, 0, 2, 3, 3), (1, 1, 1, 3, 4), (1, 0, 2, 3, 5)]
+    np.testing.assert_allclose(outcomes(tasks, (0, 0), (0, 1), (1, 0), (2, 0), (3, 1)), expected)
+
+
+@settings(repeatable, max_examples=60)
+@given(cases(devices=1, transmission_rounding="ceil", **OWN_SCALE))
+def test_slotted_sharing_with_nobody_is_a_service_in_whole_slots(case):
+    """What is left of a device's last slot is lost to it as if its service were rounded up."""
+    scenario, trace, actions = case
+    slotted = scenario.replace(edge_service="slotted_sharing", server_rounding="none")
+    rounded = scenario.replace(edge_service="arrival_order", server_rounding="ceil")
+    assert_same_tasks(simulate(slotted, trace, actions), simulate(rounded, trace, actions))
+
+
+@settings(repeatable, max_examples=60)
+@given(cases(in_flight="complete", edge_wait_from="arrival", server_rounding="none", **OWN_SCALE))
+def test_slotted_shares_add_up_to_the_services_and_to_what_is_lost(case):
+    """Without deadlines. A slot that finds D devices at a server is shared by D, whoever they are.
+
+    So the outcomes alone tell what every task was given: at least its service, and less without its last slot. All
+    together they were given one slot for every slot in which a task was there.
+    """
+    scenario, trace, actions = case
+    tasks = simulate(scenario.replace(edge_service="slotted_sharing", tau_max_slots=1000), trace, actions)
+    for b, place in itertools.product(range(trace.episodes), range(1, scenario.actions)):
+        cells = np.argwhere(tasks["place"][b] == place)
+        ends = np.round(tasks["end_slot"][b][tuple(cells.T)] + 1.0).astype(int)
+        served = np.round(tasks["computing_slots"][b][tuple(cells.T)]).astype(int)
+        waits = tasks["wait_slots"][b][tuple(cells.T)]
+        joined = np.ceil(ends - served - waits - 1e-6).astype(int)
+        slots = np.arange(ends.max(initial=0))
+        here = (joined <= slots[:, None]) & (slots[:, None] < ends)
+        active = np.array([len(set(cells[row, 1])) for row in here])
+        work = trace.size[b] * trace.density[b] / (trace.server_frequency[b, place - 1] * scenario.slot_duration)
+        given_all = 0.0
+        for cell, end, count in zip(cells, ends, served, strict=True):
+            shares = 1.0 / active[end - count : end]
+            assert shares[:-1].sum() < work[tuple(cell)] <= shares.sum() + 1e-6
+            given_all += shares.sum()
+        assert given_all == pytest.approx(np.sum(active > 0))
+
+
+def ancestors_servers(scenario, trace, actions):
+    """(fate, last slot) of each offloaded task by what the ancestors do in each slot, from their published programs.
+
+    A device has one queue for sending and one at each server. A slot serves the heads of the servers' queues, then
+    sends, then counts the devices with a task at each server: these share it in the next slot.
+    """
+    slots, tau, step = scenario.slots, scenario.tau_max_slots, scenario.slot_duration
+    sending = {m: [] for m in range(scenario.devices)}
+    queues = {(m, n): [] for m in range(scenario.devices) for n in range(scenario.servers)}
+    head, share, found = {}, np.zeros(scenario.servers), {}
+    for slot in range(slots + tau + 1):
+        for key, queue in queues.items():
+            while key not in head and queue:
+                task = queue.pop(0)
+                if slot - task[0] < tau:
+                    head[key] = task, trace.size[0][task] * trace.density[0][task]
+                else:
+                    found[task] = 2, task[0] + tau - 1
+            if key in head:
+                task, cycles = head[key]
+                cycles -= trace.server_frequency[0, key[1]] * step * share[key[1]]
+                head[key] = task, cycles
+                if cycles <= 1e-3 or slot - task[0] + 1 == tau:
+                    found[head.pop(key)[0]] = 1 if cycles <= 1e-3 else 2, slot
+        for m, queue in sending.items():
+            if slot < slots and trace.size[0, slot, m] > 0 and actions[0, slot, m] > 0:
+                queue.append([(slot, m), trace.size[0, slot, m]])
+            while queue and slot - queue[0][0][0] >= tau:
+                found[queue.pop(0)[0]] = 2, slot - 1
+            if queue:
+                task, server = queue[0][0], actions[0][queue[0][0]] - 1
+                queue[0][1] -= trace.rate[0, m, server] * step
+                if queue[0][1] <= 1e-3:
+                    queues[m, server].append(queue.pop(0)[0])
+                elif slot - task[0] + 1 == tau:
+                    found[queue.pop(0)[0]] = 2, slot
+        counts = [sum(bool(queues[m, n] or (m, n) in head) for m in sending) for n in range(scenario.servers)]
+        share = 1.0 / np.maximum(counts, 1)
+    return found
+
+
+ANCESTORS = {"channel_queue": "per_device", "transmission_rounding": "ceil", "server_rounding": "none"}
+ANCESTORS |= {"drop_rule": "deadline", "in_flight": "complete", "edge_service": "slotted_sharing"}
+
+
+@settings(repeatable, max_examples=150)
+@given(cases(**ANCESTORS, **OWN_SCALE))
+def test_slotted_sharing_is_the_ancestors(case):
+    scenario, trace, actions = case
+    trace = trace[:1]
+    tasks = simulate(scenario, trace, actions[:1])[0]
+    found = ancestors_servers(scenario, trace, actions)
+    assert set(found) == set(map(tuple, np.argwhere(tasks["place"] > 0)))
+    for cell, (fate, end) in found.items():
+        assert (tasks[cell]["fate"], tasks[cell]["end_slot"]) == (fate, pytest.approx(end)), cell
+
+
 @pytest.mark.parametrize(
     ("service", "first", "second"),
     [
         ("decision_order", (1, 0, 1, 4, 3), (1, 3, 1, 5, 4)),  # served 3-4, and 4-5
         ("arrival_order", (1, 0, 1, 4, 3), (1, 0, 1, 2, 1)),  # served 3-4, and 1-2
         ("equal_sharing", (1, 0, 1, 4, 3), (1, 0, 1, 2, 1)),
+        ("slotted_sharing", (1, 0, 1, 4, 3), (1, 0, 1, 2, 1)),
     ],
 )
 def test_a_later_decision_that_arrives_earlier(service, first, second):

@@ -5,18 +5,21 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from aiecof_book.toy import TOY_ACTIONS, toy_scenario, toy_trace
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from strategies import OWN_SCALE, cases, plain_trace, repeatable, small_scenario
 
 import aiecof
 from aiecof.checks import InvalidInput
+from aiecof.envs.spaces import check_trace, observation_space
 from aiecof.system.observations import observation_fields
-from aiecof.system.scenario import Weights, load_scenario
+from aiecof.system.scenario import READINGS, TaskKind, Weights, load_scenario
 from aiecof.system.simulator import Simulator, reference_energy
 from aiecof.system.workload import Trace, draw_trace
 
@@ -141,6 +144,64 @@ def test_toy_metrics_by_hand():
     expected = {"delay": 2.75 / 12, "energy": joules / 12, "drop_rate": 2 / 14, "load": 0.98 * 11 / 16}
     for name, value in (expected | {"local_share": 7 / 14}).items():
         assert metrics[name] == pytest.approx([value], rel=1e-12), name
+
+
+def test_toy_means_by_kind_by_hand():
+    """Tasks of up to 4 Mbit of one kind, the larger of another: of the three large ones two are dropped."""
+    trace = toy_trace()
+    trace = replace(trace, kind=np.where(trace.has_task, trace.size > 5e6, -1).astype(int))
+    kinds = (TaskKind("small", (1e6, 5e6), 0.5), TaskKind("large", (5e6, 9e6), 0.5))
+    scenario = toy_scenario(task_kinds=kinds, delay_mean="completed", energy_mean="tasks")
+    found = run(scenario, trace, TOY_ACTIONS[None]).metrics_by_kind()
+    # Computed, late on the device and late on the way: 64 J; 192 J and a slot of waiting; 2.3 W for 4 slots.
+    assert found["large"]["delay"] == pytest.approx([0.1])
+    assert found["large"]["energy"] == pytest.approx([(64 + 192.01 + 0.92) / 3])
+    assert found["large"]["drop_rate"] == pytest.approx([2 / 3])
+    assert found["small"]["delay"] == pytest.approx([0.1 * (27.5 - 1) / 11])
+    assert found["small"]["drop_rate"] == pytest.approx([0])
+
+
+@settings(repeatable, max_examples=40)
+@given(
+    cases(**OWN_SCALE),
+    *(st.sampled_from(READINGS[name]) for name in ("delay_mean", "energy_mean")),
+)
+def test_means_by_kind_make_up_the_mean(case, delay_mean, energy_mean):
+    """Weighted by what they are taken over, they add up to the metrics of the episode."""
+    scenario, trace, actions = case
+    kinds = tuple(TaskKind(name, (1e5, 1e7), 1 / 3) for name in "abc")
+    scenario = scenario.replace(task_kinds=kinds, delay_mean=delay_mean, energy_mean=energy_mean)
+    kind = np.random.default_rng(0).integers(3, size=trace.size.shape)
+    simulator = run(scenario, replace(trace, kind=np.where(trace.has_task, kind, -1)), actions)
+    of_kind = [simulator.trace.kind == index for index in range(3)]
+    done = np.array([np.sum(chosen & (simulator.tasks["fate"] == 1), axis=(1, 2)) for chosen in of_kind])
+    settled = done + [np.sum(chosen & (simulator.tasks["fate"] == 2), axis=(1, 2)) for chosen in of_kind]
+    counts = {"completed": done, "tasks": settled, "slots": np.ones_like(done)}
+    parts, whole = simulator.metrics_by_kind().values(), simulator.metrics()
+    for name, over in {"delay": delay_mean, "energy": energy_mean, "drop_rate": "tasks"}.items():
+        sums = np.nansum([part[name] * count for part, count in zip(parts, counts[over], strict=True)], axis=0)
+        total = 1.0 if over == "slots" else counts[over].sum(axis=0)
+        np.testing.assert_allclose(sums, np.nan_to_num(whole[name]) * total, rtol=1e-9, atol=1e-9)
+
+
+def test_means_by_kind_need_the_tasks():
+    simulator = Simulator(toy_scenario())
+    simulator.run(toy_trace(), TOY_ACTIONS[None])
+    with pytest.raises(InvalidInput, match="record: got False, allowed: True"):
+        simulator.metrics_by_kind()
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 3.0])
+@pytest.mark.parametrize("changes", [{}, {"drop_rule": "wait"}, {"observation": "printed_mean"}])
+def test_what_is_seen_of_another_server_stays_in_its_space(scale, changes):
+    scenario, trace, actions = random_case(first_server_scale=scale, **changes)
+    columns, unit = observation_fields(scenario)["server_frequency"]
+    space, simulator = observation_space(scenario), Simulator(scenario)
+    seen = simulator.reset(check_trace(trace, scenario, trace.episodes))
+    np.testing.assert_allclose(seen[..., columns] * unit, np.broadcast_to(trace.server_frequency[:, None], (3, 3, 2)))
+    for slot in range(scenario.slots):
+        assert all(space.contains(row) for row in seen.reshape(-1, seen.shape[-1]))
+        seen = simulator.step(actions[:, slot])[0]
 
 
 def test_a_batch_equals_single_runs():
@@ -635,7 +696,7 @@ def test_a_trace_of_another_scenario_is_refused(changes, field):
         Simulator(toy_scenario(**changes)).reset(toy_trace())
 
 
-@pytest.mark.parametrize("service", ["arrival_order", "equal_sharing"])
+@pytest.mark.parametrize("service", READINGS["edge_service"][1:])
 def test_other_edge_services_are_refused(service):
     with pytest.raises(InvalidInput, match=rf"readings\.edge_service: got '{service}', allowed: decision_order"):
         Simulator(toy_scenario(edge_service=service))

@@ -124,6 +124,51 @@ def test_mixture_of_kinds():
     assert np.all(trace.size[trace.kind == 2] == 3e6)
 
 
+KINDS = (TaskKind("short", (1e6, 2e6), 0.3), TaskKind("long", (5e6, 9e6), 0.7))
+
+
+def test_a_device_has_a_kind_of_its_own():
+    """With the network: in every episode, in training as in evaluation; another one for another network."""
+    scenario = large(task_kinds=KINDS, kinds_by="device")
+    traces = [draw_trace(scenario, 2, seed=3, split=split) for split in SPLITS]
+    own = np.concatenate([trace.kind for trace in traces]).max(axis=(0, 1))
+    for trace in traces:
+        assert np.array_equal(trace.kind, np.where(trace.has_task, own, -1))
+        low, high = np.array([kind.size for kind in KINDS]).T
+        inside = (low[own] <= trace.size) & (trace.size <= high[own])
+        assert np.all(inside[trace.has_task])
+    other = draw_trace(scenario, 1, seed=3, network_seed=4)
+    assert same(other, draw_trace(scenario, 1, seed=3), ["kind"]) == []
+    assert np.array_equal(other.kind[0].max(axis=0), draw_trace(scenario, 1, seed=4).kind[0].max(axis=0))
+
+
+def test_devices_take_the_kinds_in_their_shares():
+    scenario = small(devices=200, slots=20, task_kinds=KINDS, kinds_by="device", network="episode")
+    own = draw_trace(scenario, 20, seed=1).kind.max(axis=1)
+    counts = np.bincount(own.ravel(), minlength=2)
+    assert stats.chisquare(counts, [kind.share * own.size for kind in KINDS]).pvalue > 1e-3
+
+
+def test_whose_the_kinds_are_changes_nothing_else():
+    """The same arrivals, clocks, work, and places within the range of a kind; with one kind nothing at all."""
+    by_task, by_device = (draw_trace(small(task_kinds=KINDS, kinds_by=who), 2, seed=5) for who in ("task", "device"))
+    assert same(by_task, by_device, NETWORK) == NETWORK
+    assert np.array_equal(by_task.has_task, by_device.has_task)
+    np.testing.assert_allclose(by_task.size * by_task.density, by_device.size * by_device.density)
+    alike = (by_task.kind == by_device.kind) & by_task.has_task
+    assert 0 < alike.sum() < by_task.has_task.sum() and np.array_equal(by_task.size[alike], by_device.size[alike])
+    assert same(*(draw_trace(small(kinds_by=who), 2, seed=5) for who in ("task", "device"))) == ARRAYS
+
+
+@pytest.mark.parametrize("network", ["run", "episode"])
+def test_one_server_can_be_another(network):
+    plain, scaled = (draw_trace(small(network=network, first_server_scale=scale), 3, seed=6) for scale in (1.0, 0.5))
+    assert same(plain, scaled, [name for name in ARRAYS if name != "server_frequency"]) == [
+        name for name in ARRAYS if name != "server_frequency"
+    ]
+    np.testing.assert_allclose(scaled.server_frequency, plain.server_frequency * [0.5, 1.0, 1.0])
+
+
 def test_certain_arrivals_fill_every_slot():
     assert draw_trace(small(arrival_probability=1.0), 2, seed=0).has_task.all()
 

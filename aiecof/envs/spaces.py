@@ -35,7 +35,7 @@ def _longest_stay(scenario: Scenario) -> tuple[float, float]:
     if readings.drop_rule == "deadline":
         return tau, tau
     device = _longest_service(scenario, scenario.device_frequency[0], readings.device_rounding)
-    return tau + device, tau + _longest_service(scenario, scenario.server_frequency[0], readings.server_rounding)
+    return tau + device, tau + _longest_service(scenario, scenario.server_clocks[0], readings.server_rounding)
 
 
 def _lowest_rate(scenario: Scenario) -> float:
@@ -52,7 +52,7 @@ def _most_energy(scenario: Scenario) -> float:
     """More than a task can take: the heaviest on the fastest processor, sent slowly, after the longest wait [J]."""
     work = scenario.workload_range[1] * scenario.workload_scale
     cycles = work if scenario.readings.workload == "per_task" else work * scenario.largest_size
-    clock = max(scenario.device_frequency[1], scenario.server_frequency[1])
+    clock = max(scenario.device_frequency[1], scenario.server_clocks[1])
     radio = scenario.transmission_power * scenario.largest_size / _lowest_rate(scenario)
     waiting = scenario.waiting_power * max(_longest_stay(scenario)) * scenario.slot_duration
     return scenario.switched_capacitance * clock**2 * cycles + radio + waiting
@@ -128,7 +128,7 @@ def check_trace(trace: Any, scenario: Scenario, episodes: int) -> Trace:
         "size": (trace.size, 0.0, scenario.largest_size),
         "density": (work, 0.0, scenario.workload_range[1] * scenario.workload_scale),
         "device_frequency": (trace.device_frequency, slow * scenario.device_frequency[0], scenario.device_frequency[1]),
-        "server_frequency": (trace.server_frequency, slow * scenario.server_frequency[0], scenario.server_frequency[1]),
+        "server_frequency": (trace.server_frequency, slow * scenario.server_clocks[0], scenario.server_clocks[1]),
         "rate": (trace.rate, slow * _lowest_rate(scenario), math.inf),
     }
     for name, (values, low, high) in columns.items():

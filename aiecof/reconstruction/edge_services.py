@@ -14,9 +14,8 @@ from aiecof.agents.rules import make_policy
 from aiecof.files import results_folder
 from aiecof.study.grids import KEPT, SWEEP_RULES
 from aiecof.system import reference
-from aiecof.system.kernels import COMPLETED, DROPPED
-from aiecof.system.model import recorded_energy
 from aiecof.system.scenario import READINGS, load_scenario
+from aiecof.system.simulator import task_means
 from aiecof.system.workload import draw_trace
 
 EPISODES = 5
@@ -44,14 +43,5 @@ def replay_edge_services(results: Path | None = None) -> pd.DataFrame:
             for service in READINGS["edge_service"]:
                 tasks = reference.simulate(scenario.replace(edge_service=service), trace, actions)
                 labels = {"scenario": name, "method": method, "edge_service": service}
-                rows += [labels | {"episode": b} | _means(tasks[b], scenario.slot_duration) for b in range(EPISODES)]
-    return pd.DataFrame(rows)
-
-
-def _means(tasks, slot_duration: float) -> dict[str, float]:
-    """Of one episode, (T, M) `TASK`, with the means that `fitted` and `balanced` take."""
-    done = tasks[tasks["fate"] == COMPLETED]
-    settled = tasks[(tasks["fate"] == COMPLETED) | (tasks["fate"] == DROPPED)]
-    energy = recorded_energy(settled)
-    delay, drop_rate = done["delay_slots"].mean() * slot_duration, 1.0 - len(done) / len(settled)
-    return {"delay": delay, "energy": energy.mean(), "drop_rate": drop_rate}
+                rows.append(pd.DataFrame(labels | {"episode": range(EPISODES)} | task_means(tasks, scenario)))
+    return pd.concat(rows, ignore_index=True)

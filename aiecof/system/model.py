@@ -53,14 +53,10 @@ def waiting_delay(previous_end, slot):
 def computing_delay(size, density, frequency, slot_duration, rounded=True):
     """Slots of service on a processor (Eq. 3).
 
-    size : (...) float
-        Task size [bit], 0 where the task goes elsewhere.
-    density : (...) float
-        Computational density [cycle/bit].
-    frequency : (...) float
-        Clock [Hz].
-    slot_duration : float
-        Length of a slot [s].
+    size, density : (...) float
+        Task size [bit], 0 where the task goes elsewhere, and computational density [cycle/bit].
+    frequency, slot_duration : (...) float
+        Clock [Hz] and length of a slot [s].
     rounded : bool
         Whether a started slot counts whole (reading R9); the print's brackets are a ceiling (R2).
     """
@@ -101,12 +97,8 @@ def total_energy(waiting, computing):
 def waiting_energy(power, wait_slots, slot_duration):
     """Static energy of a task that waits on a device or on a server [J] (Eqs. 7, 20).
 
-    power : float
-        Static power [W].
-    wait_slots : (...) float
-        Slots waited.
-    slot_duration : float
-        [s].
+    power, wait_slots, slot_duration : (...) float
+        Static power [W], slots waited, and length of a slot [s].
     """
     return power * wait_slots * slot_duration
 
@@ -127,10 +119,8 @@ def computing_power(capacitance, frequency):
 def computing_energy(capacitance, frequency, size, density):
     """Dynamic energy of a whole task [J], c f^2 x rho (Eqs. 9, 22).
 
-    capacitance : float
-        Switched capacitance [J s^2 / cycle^3].
-    frequency : (...) float
-        Clock [Hz].
+    capacitance, frequency : (...) float
+        Switched capacitance [J s^2 / cycle^3] and clock [Hz].
     size, density : (...) float
         [bit] and [cycle/bit].
     """
@@ -168,10 +158,8 @@ def device_load(size, density, frequency, elapsed, cap=0.98):
 def transmission_rate(bandwidth, gain, power, noise):
     """Shannon rate of a channel [bit/s] (Eq. 13).
 
-    bandwidth : (...) float
-        [Hz].
-    gain : (...) float
-        |h|^2, dimensionless.
+    bandwidth, gain : (...) float
+        [Hz], and |h|^2, dimensionless.
     power, noise : (...) float
         Transmission and noise power [W].
     """
@@ -182,10 +170,8 @@ def transmission_rate(bandwidth, gain, power, noise):
 def transmission_delay(size, rate, slot_duration, rounded=True):
     """Slots on the channel (Eq. 14).
 
-    size : (...) float
-        [bit], 0 where the task stays on the device.
-    rate : (...) float
-        [bit/s].
+    size, rate : (...) float
+        [bit], 0 where the task stays on the device, and [bit/s].
     slot_duration : float
         [s]. The print multiplies by it, which gives s^2 (R4).
     rounded : bool
@@ -202,12 +188,8 @@ def transmission_energy(power, size, rate):
 
     The print divides by dt as well: watts times slots (R5).
 
-    power : float
-        Transmission power [W].
-    size : (...) float
-        [bit].
-    rate : (...) float
-        [bit/s].
+    power, size, rate : (...) float
+        Transmission power [W], [bit] and [bit/s].
     """
     return power * size / rate
 
@@ -222,10 +204,8 @@ def edge_delay(previous_end, slot, size, density, frequency, slot_duration, roun
         Slot from which the wait counts: the arrival at the server, or the generation (reading R8).
     size, density : (...) float
         [bit], [cycle/bit]; the print has lost the density (R6).
-    frequency : (...) float
-        Clock of the server [Hz].
-    slot_duration : float
-        [s].
+    frequency, slot_duration : (...) float
+        Clock of the server [Hz] and length of a slot [s].
     rounded : bool
         Whether a started slot counts whole (R9).
 

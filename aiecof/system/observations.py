@@ -30,7 +30,7 @@ def observation_fields(scenario: Scenario) -> dict[str, tuple[slice, float]]:
         "workload": (slice(WORKLOAD, DEADLINE), work),
         "deadline_slots": (slice(DEADLINE, WAIT), float(scenario.slots)),
         "wait_slots": (slice(WAIT, SERVERS), tau),
-        "server_frequency": (slice(SERVERS, backlogs), scenario.server_frequency[1]),
+        "server_frequency": (slice(SERVERS, backlogs), scenario.server_clocks[1]),
         "backlog_slots": (slice(backlogs, own), tau),
     }
     if scenario.readings.observation == "extended":

@@ -203,9 +203,7 @@ class Simulator:
         return self._arrays.size[:, self.slot] > 0.0
 
     tasks = _array("tasks", "(B, T, M) `TASK`: what became of every task, if `record`.")
-    terms = _array(
-        "terms", "(B, M, 4) float: terms of the rewards of the latest decisions (29), if `keep_terms`; else 0."
-    )
+    terms = _array("terms", "(B, M, 4) float: terms of the latest rewards (Eq. 29), if `keep_terms`; else 0.")
     totals = _array("totals", "(B,) `TOTAL`: sums over tasks; delays in seconds, energies in joules.")
     server_end = _array("server_end", "(B, N) float: latest slot for which each server is reserved.")
     channel_end = _array(
