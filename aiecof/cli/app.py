@@ -5,20 +5,22 @@ is imported when it runs, so that the short ones stay short.
 """
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from os.path import relpath
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from aiecof import __version__
+from aiecof.checks import InvalidInput, did_you_mean
+from aiecof.cli import results as over_results
 from aiecof.cli.console import AsJson, OneLineErrors, number, print_json, print_table, progress_bar
-from aiecof.cli.results import COMMANDS, Results
+from aiecof.cli.results import Results
 from aiecof.files import home, make_folder
 from aiecof.metrics import METRICS
-from aiecof.system.scenario import READINGS, SCENARIOS, Scenario, load_scenario
+from aiecof.system.scenario import READINGS, SCENARIOS, UNITS, Scenario, Weights, load_scenario
 
 
 def _print_version(wanted: bool) -> None:
@@ -29,29 +31,61 @@ def _print_version(wanted: bool) -> None:
 
 app = typer.Typer(
     cls=OneLineErrors,
-    help="Offloading of AIGC tasks at the edge: simulate it, and look up where things are.",
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 bench = typer.Typer(cls=OneLineErrors, help="Measure speed.")
-app.add_typer(bench, name="bench")
-for _command in COMMANDS:
-    app.command()(_command)
-
 SHOWN = [name for name in METRICS if name != "cost"]
 
 
 @app.callback()
 def _root(version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True)] = False) -> None:
-    """Offloading of AIGC tasks at the edge: simulate it, and look up where things are."""
+    """Offloading of AIGC tasks at the edge: simulate it, train for it, and judge what a paper claims about it.
+
+    To begin with: aiecof simulate --policy frugal. Every command explains itself with --help.
+    """
 
 
 ScenarioName = Annotated[str, typer.Option(help="Name of a scenario, or path to a JSON file.")]
-Devices = Annotated[int | None, number("devices", 1, "Another number of devices.")]
+Devices = Annotated[int | None, number("devices", 1, "Another number of devices.", 10**5)]
+FIELDS = tuple(entry.name for entry in fields(Scenario) if entry.name not in ("readings", "weights"))
+WEIGHTS = tuple(entry.name for entry in fields(Weights))
 
 
-def _chosen(scenario: str, devices: int | None) -> Scenario:
-    return load_scenario(scenario, **({} if devices is None else {"devices": devices}))
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a field, reading or weight: weights.drop=0.4; repeatable."),
+]
+
+
+def _chosen(scenario: str, devices: int | None, settings: list[str] | None = None) -> Scenario:
+    """The scenario with what `--set` and `--devices` change, each value of the type that its field has."""
+    table: dict[str, Any] = {}
+    for setting in settings or ():
+        key, found, text = setting.partition("=")
+        part, _, name = key.rpartition(".")
+        if name in READINGS:
+            part = part or "readings"
+        known = {"": FIELDS, "readings": tuple(READINGS), "weights": WEIGHTS}.get(part, ())
+        bare = name.removesuffix(next((unit for unit in UNITS if name.endswith(unit)), ""))
+        if not found or bare not in known:
+            every = (*FIELDS, *READINGS, *(f"weights.{weight}" for weight in WEIGHTS))
+            allowed = "KEY=VALUE with a field, a reading or weights.NAME as key: "
+            raise InvalidInput("set", setting, allowed + ", ".join(known or every) + did_you_mean(key, every))
+        place = table.setdefault(part, {}) if part else table
+        if name in place:
+            raise InvalidInput("set", setting, f"each key once: {key} is there already")
+        place[name] = text if part == "readings" or name in ("name", "task_kinds") else _value(setting, text)
+    changes = {} if devices is None else {"devices": devices}
+    return load_scenario({"base": scenario} | table if table else scenario, **changes)
+
+
+def _value(setting: str, text: str) -> Any:
+    """A number, or a pair such as 2,4."""
+    try:
+        return json.loads(f"[{text}]" if "," in text and not text.startswith("[") else text)
+    except (ValueError, RecursionError):
+        raise InvalidInput("set", setting, "KEY=VALUE with a number, or two with a comma between them") from None
 
 
 def _pair(values: tuple[float, float], unit: float = 1.0) -> str:
@@ -78,7 +112,6 @@ def _describe(scenario: Scenario) -> dict[str, object]:
     }
 
 
-@app.command()
 def scenarios(as_json: AsJson = False) -> None:
     """The named scenarios: their main parameters, and the reading each takes of what the paper leaves open."""
     named = {name: load_scenario(name) for name in SCENARIOS}
@@ -91,7 +124,6 @@ def scenarios(as_json: AsJson = False) -> None:
     print_table("Readings", ["", *named], choices)
 
 
-@app.command()
 def policies(as_json: AsJson = False) -> None:
     """The policies without learning, and what each has to know."""
     from aiecof.agents.rules import POLICIES
@@ -104,7 +136,6 @@ def policies(as_json: AsJson = False) -> None:
     print_table("Policies", ["Name", "Uses", "Rule"], rows)
 
 
-@app.command()
 def equations(as_json: AsJson = False) -> None:
     """Where each equation is: its function, its tests, its page of the book, and what was read into it."""
     rows = json.loads(Path(__file__).with_name("equations.json").read_text(encoding="utf-8"))
@@ -118,17 +149,19 @@ def equations(as_json: AsJson = False) -> None:
     print_table("Equations", ["", "Function", "Tests", "Page of the book", "Readings"], cells)
 
 
-@app.command()
 def simulate(
     scenario: ScenarioName = "balanced",
-    policy: Annotated[str, typer.Option(help="Name of a policy; `aiecof policies` lists them.")] = "random",
+    policy: Annotated[
+        str, typer.Option(help="A policy (`aiecof policies`), or a class of your own: file.py:Class.")
+    ] = "random",
     episodes: Annotated[int, number("episodes", 1, "Number of episodes.")] = 20,
-    seed: Annotated[int, number("seed", 0, "Seed of tasks, network and policy.")] = 0,
+    seed: Annotated[int, number("seed", 0, "Seed of tasks, network and policy.", 2**63)] = 0,
     devices: Devices = None,
+    settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
     """Simulate episodes under a policy and print means with 95 % intervals over the episodes."""
-    chosen = _chosen(scenario, devices)
+    chosen = _chosen(scenario, devices, settings)
 
     from aiecof.agents.policies import episode_metrics
     from aiecof.agents.rules import make_policy
@@ -210,7 +243,6 @@ def training(as_json: AsJson = False) -> None:
     print(f"  PPO without memory, minibatches of 64: {measured['ppo_minibatch_64']:,.0f}\n")
 
 
-@app.command()
 def methods(as_json: AsJson = False) -> None:
     """The learning methods: family, network, parameters, hyperparameters and where each value comes from."""
     from aiecof.agents.methods import METHODS, parameter_count
@@ -233,18 +265,19 @@ def methods(as_json: AsJson = False) -> None:
     print_table("Hyperparameters (and source)", ["", *METHODS], cells)
 
 
-@app.command()
 def train(
     method: Annotated[str, typer.Argument(help="Name of a method; `aiecof methods` lists them.")],
     scenario: ScenarioName = "balanced",
     episodes: Annotated[int, number("episodes", 1, "Training episodes.")] = 100,
-    seed: Annotated[int, number("seed", 0, "Seed of weights, exploration, tasks, network.")] = 0,
+    seed: Annotated[int, number("seed", 0, "Seed of weights, exploration, tasks, network.", 2**32 - 1)] = 0,
     devices: Devices = None,
+    settings: Settings = None,
     folder: Annotated[str | None, typer.Option(help="Run folder; by default made from the other words.")] = None,
 ) -> None:
     """Train a method; an interrupted training goes on from its last checkpoint when called again."""
-    chosen = _chosen(scenario, devices)
-    place = folder or relpath(home() / f"runs/{method}-{chosen.name}-{chosen.devices}-{episodes}-{seed}")
+    chosen = _chosen(scenario, devices, settings)
+    changed = f"-{chosen.fingerprint[:6]}" if settings else ""
+    place = folder or relpath(home() / f"runs/{method}-{chosen.name}-{chosen.devices}{changed}-{episodes}-{seed}")
 
     import torch
 
@@ -258,7 +291,6 @@ def train(
     print(", ".join(f"{name} {last[name]:.4g}" for name in SHOWN))
 
 
-@app.command()
 def evaluate(
     run: Annotated[str, typer.Argument(help="A run folder that `aiecof train` wrote.")],
     episodes: Annotated[int, number("episodes", 1, "Held-out episodes.")] = 20,
@@ -288,7 +320,6 @@ def evaluate(
     print_table(f"{run}: {episodes} held-out episodes, 95 % intervals", ["", *titles], rows)
 
 
-@app.command()
 def tune(
     method: Annotated[list[str] | None, typer.Argument(help="Methods; all of them without this.")] = None,
     results: Results = None,
@@ -308,3 +339,17 @@ def tune(
         table = tuning.tune(names, folder or home() / "runs/tuning", on_run=update)
     add_rows("tuning.csv", table, TUNING, place)
     print(table.groupby(["method", "learning_rate"])["reward"].mean().unstack().round(1).to_string())
+
+
+PANELS = {
+    "To begin with": (simulate, scenarios, policies, methods),
+    "Learning": (train, evaluate),
+    "The study of the paper": (over_results.status, over_results.claims, over_results.figures, over_results.run),
+    "Where things are, and how fast": (equations,),
+    "For those who look after the results": (*over_results.UPKEEP, tune),
+}
+"""Heading in the help -> commands, those that a newcomer needs at the top."""
+for _panel, _commands in PANELS.items():
+    for _command in _commands:
+        app.command(rich_help_panel=_panel)(_command)
+app.add_typer(bench, name="bench", rich_help_panel="Where things are, and how fast")

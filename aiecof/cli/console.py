@@ -16,7 +16,7 @@ from rich.progress import Progress
 from rich.table import Table
 from typer.core import TyperGroup
 
-from aiecof.checks import InvalidInput, check_integer
+from aiecof.checks import InvalidInput, check_choice, check_integer, did_you_mean
 from aiecof.doors import missing_extra
 from aiecof.processes import ended_as_interrupted
 
@@ -28,9 +28,14 @@ class OneLineErrors(TyperGroup):
     """A group of commands that says in one line what is wrong with its input."""
 
     def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:
-        if not args[0].startswith("-") and args[0] not in self.commands:
-            raise InvalidInput("command", args[0], "one of " + ", ".join(self.commands))
+        if not args[0].startswith("-"):
+            check_choice("command", args[0], tuple(self.commands))
         return super().resolve_command(ctx, args)
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+        if not args:
+            raise InvalidInput(ctx.info_name, "nothing after it", "one of " + ", ".join(self.commands))
+        return super().parse_args(ctx, args)
 
     def main(self, args: Any = None, *rest: Any, **options: Any) -> None:
         args = list(sys.argv[1:] if args is None else args) or ["--help"]
@@ -47,7 +52,7 @@ class OneLineErrors(TyperGroup):
         except (InvalidInput, _Refused) as error:
             code = _fail(str(error))
         except typer.TyperException as error:
-            code = _fail(f"command line: got {' '.join(args)!r}, allowed: what --help lists ({error})")
+            code = _fail(str(_refusal(error, args)))
         except ModuleNotFoundError as error:
             if not (hint := missing_extra(error)):
                 raise
@@ -58,6 +63,16 @@ class OneLineErrors(TyperGroup):
             kept = ": what is finished is kept, and the same command goes on from there" if args[0] in GO_ON else ""
             print(f"interrupted{kept}", file=sys.stderr)
         sys.exit(code or 0)
+
+
+def _refusal(error: typer.TyperException, args: list[str]) -> InvalidInput:
+    """What is wrong with a command line, in the words of all other refusals."""
+    ctx = getattr(error, "ctx", None)
+    if ctx is not None and (option := getattr(error, "option_name", None)) and "No such option" in str(error):
+        names = {name for param in ctx.command.params for name in param.opts} | {"--help"}
+        known = sorted(name for name in names if name.startswith("-"))
+        return InvalidInput("option", option, f"{', '.join(known)}{did_you_mean(option, known)}")
+    return InvalidInput("command line", " ".join(args), f"what --help lists ({error})")
 
 
 def _check_streams() -> None:
@@ -88,14 +103,14 @@ class _Refused(Exception):
     """Carries an `InvalidInput` past the parser of an option, which takes every `ValueError` for its own."""
 
 
-def number(name: str, low: int, text: str) -> Any:
-    """An option whose value is a whole number from `low` on; `text` is its help."""
+def number(name: str, low: int, text: str, high: int = 10**6) -> Any:
+    """An option whose value is a whole number from `low` to `high`; `text` is its help."""
 
     def integer(value: str) -> int:
         try:
-            return check_integer(name, int(value), low)
+            return check_integer(name, int(value), low, high)
         except ValueError:
-            raise _Refused(f"{InvalidInput(name, value, f'a whole number >= {low}')}") from None
+            raise _Refused(f"{InvalidInput(name, value, f'a whole number >= {low} and <= {high}')}") from None
 
     return typer.Option(parser=integer, metavar="INTEGER", help=text)
 

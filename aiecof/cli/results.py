@@ -1,10 +1,13 @@
 """The commands around `results/`: compute, look at what is there, verify, judge."""
 
+from __future__ import annotations
+
+import os
 import sys
 from collections.abc import Callable
 from os.path import relpath
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,14 +15,19 @@ from aiecof.checks import InvalidInput, check_choice
 from aiecof.cli.console import AsJson, number, print_json, print_table, progress_bar
 from aiecof.files import home, make_folder
 
+if TYPE_CHECKING:
+    from aiecof.study.trials import Experiment
+
 Profile = Annotated[str, typer.Option(help="full, or quick: one seed and few episodes, to see it work.")]
 Folder = Annotated[str | None, typer.Option(help="Where trials work; by default runs/.")]
 Results = Annotated[str | None, typer.Option(help="Where tables go; by default results/, or runs/quick.")]
-Jobs = Annotated[int, number("jobs", 1, "Processes.")]
+Jobs = Annotated[int, number("jobs", 1, "Processes.", 4 * (os.cpu_count() or 1))]
 
 
 def run(
-    experiment: Annotated[list[str], typer.Argument(help="Experiments, or all; `aiecof status` lists them.")],
+    experiment: Annotated[
+        list[str], typer.Argument(help="Experiments, or all; `aiecof status` lists them. Or a JSON file with your own.")
+    ],
     profile: Profile = "full",
     jobs: Jobs = 1,
     seeds: Annotated[int | None, number("seeds", 1, "Only the first few seeds.")] = None,
@@ -27,20 +35,48 @@ def run(
     folder: Folder = None,
     results: Results = None,
 ) -> None:
-    """Compute what is missing of some experiments; what is there, here or in results/, is not computed again."""
-    from aiecof.study import experiments, runner
+    """Compute what is missing of some experiments; what is there, here or in results/, is not computed again.
 
-    names = list(experiments.experiments()) if experiment == ["all"] else experiment
+    `aiecof run mine.json` computes an experiment of your own, into results-mine/.
+    """
+    from aiecof.study import experiments, runner
+    from aiecof.study.own import check_place
+
     place = Path(folder) if folder else runner.runs_folder()
+    own = _own(experiment)
+    names = list(own or (experiments.experiments() if experiment == ["all"] else experiment))
     usual = home() / "results" if profile == "full" else place / "quick"
+    if own:
+        usual = Path(f"results-{names[0]}" + ("-quick" if profile == "quick" else ""))
     tables = Path(results) if results else usual
+    if own:
+        check_place(own, tables)
+    told: list[tuple[int, int]] = []
     with progress_bar("Trials") as update:
-        failures = runner.run(names, profile, jobs, seeds, scenario, place, tables, update)
+
+        def tell(done: int, total: int) -> None:
+            told.append((done, total))
+            update(done, total)
+
+        failures = runner.run(names, profile, jobs, seeds, scenario, place, tables, tell, own)
+    (there, total), (done, _) = told[0], told[-1]
+    print(f"{total} trials: {there} were there, {done - there - len(failures)} computed, {len(failures)} failed")
     print(f"tables are in {relpath(tables)}")
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)
     if failures:
         raise typer.Exit(1)
+
+
+def _own(experiment: list[str]) -> dict[str, Experiment] | None:
+    """The experiment of a file, if it is one."""
+    from aiecof.study.own import read_experiment
+
+    if not any(name.endswith(".json") for name in experiment):
+        return None
+    if len(experiment) > 1:
+        raise InvalidInput("experiment", experiment, "a file on its own, or names")
+    return read_experiment(experiment[0])
 
 
 def trial(
@@ -187,15 +223,5 @@ def figures(
     print(f"drew {', '.join(drawn)} into {out}")
 
 
-COMMANDS: tuple[Callable[..., None], ...] = (
-    run,
-    trial,
-    gather,
-    status,
-    verify,
-    calibrate,
-    search,
-    replay,
-    claims,
-    figures,
-)
+UPKEEP: tuple[Callable[..., None], ...] = (trial, gather, verify, calibrate, search, replay)
+"""Commands for those who look after the results."""
