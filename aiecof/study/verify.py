@@ -1,61 +1,248 @@
-"""Computing committed trials again, and whether they come out alike."""
+"""Computing committed trials again, and what it means if they come out otherwise.
 
+A rule and a bound have to come out *equal*, to `EQUAL`, and so does a training on the processor that is recorded.
+Another processor rounds otherwise. That changes nothing until one device decides otherwise for it; there the two
+trainings part, and up to there their curves are the same to the last digit. So three cases are told apart:
+
+- They part within the `FIRST` episodes: it is another training, and it *differs*.
+- They never part: then the policies are alike, and their metrics have to be *equal*.
+- They part later: *plausible* if the held-out metrics are no farther apart than two such trainings are. For the kinds
+  of action that the curve shows, Hotelling's test asks whether the seven differences belong to those that the curves
+  have once they have parted; it also sees one metric that has moved without those that go with it. For the greedy
+  actions of an actor, which no curve shows, each difference has to be within what the cell's other seeds, or the curves, differ by.
+
+A genuine training comes out as *differs* in at most `ERROR_RATE` of the trials that part. Those of a cell are also
+judged together, by Fisher's method, at the same rate.
+"""
+
+import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.special import chdtrc, fdtrc, stdtr
 
 from aiecof.checks import InvalidInput, check_integer
 from aiecof.metrics import METRICS
 from aiecof.study import experiments
 from aiecof.study.experiments import trials_of
-from aiecof.study.runner import run_trial
-from aiecof.study.store import read_table
+from aiecof.study.runner import MADE_BY, compute, made_by, run_trial, runs_folder, shown_in_tables
+from aiecof.study.store import code_state, looking_at, read_table
+
+EQUAL, FIRST, ERROR_RATE = 1e-6, 2, 0.01
+"""Largest relative difference of equal numbers; training episodes that have to be equal; share of false alarms."""
+ENOUGH, LOOSE = 20, 0.05
+"""Episodes that tell how far apart trainings are; share of a metric's variance that no other metric explains."""
+OUTCOMES = ("equal", "plausible", "differs")
 
 
-def _largest_gap(before: pd.DataFrame, after: pd.DataFrame) -> float:
-    """Largest relative difference of two tables; infinite where only one has a number."""
-    gaps = (after - before).abs() / np.maximum(after.abs(), before.abs())
-    equal = (after == before) | (after.isna() & before.isna())
-    return float(gaps.fillna(np.inf).mask(equal, 0.0).max(axis=None))
+class Record(NamedTuple):
+    """What results hold of a trial.
 
-
-def _within(before: pd.DataFrame, others: pd.DataFrame) -> bool:
-    """Whether every metric lies within the others' range of the same kind of action, widened by its own width."""
-    kinds = others.groupby(level=0)
-    low, high = (table.reindex(before.index) for table in (kinds.min(), kinds.max()))
-    inside = (before >= low - (high - low)) & (before <= high + (high - low))
-    return bool((inside | (before.isna() & low.isna())).all(axis=None))
-
-
-def verify(sample: int, seed: int = 0, results: Path | None = None) -> pd.DataFrame:
-    """Compute some random trials again and compare: one row a trial, with the largest relative difference.
-
-    Compared are a trial's metrics in `runs.csv`, for every kind of action, and in the experiments' tables. Rules and
-    bounds have to come out alike. A training may differ on another processor in its last bits, which grow; then what
-    is recorded has to lie within the range of the same training with other seeds, widened by its own width.
+    rows : DataFrame
+        Its metrics in every table, by kind of action.
+    curve : (episodes, metrics) float
+        Empty for what is not trained.
+    others : DataFrame
+        The metrics of the same training with other seeds, by kind of action.
+    made_by : dict
+        Versions, processor and threads, as `runner.made_by` says them, as far as they were recorded.
     """
-    check_integer("sample", sample, 1)
-    runs = read_table("runs.csv", results)
-    found = set(runs.get("run", []))
-    names = list(experiments.experiments())
-    declared = {run: trial for run, trial in trials_of(names).items() if run in found}
-    if not declared:
-        raise InvalidInput("results", str(results), "a folder with results of declared experiments")
-    recorded = pd.concat([runs, *(read_table(f"{name}.csv", results) for name in names)])
-    rows = []
-    for name in np.random.default_rng(seed).choice(list(declared), min(sample, len(declared)), replace=False):
-        trial = declared[name]
-        with TemporaryDirectory() as folder:
-            result = run_trial(trial, Path(folder))
-        before = recorded[recorded["run"] == name].fillna({"actions": result["counts"]})
-        before = before.set_index("actions")[list(METRICS)]
-        after = pd.DataFrame(result["actions"]).T.reindex(columns=METRICS)
-        gap = _largest_gap(before, after.reindex(before.index))
-        peers = [run for run, other in declared.items() if run != name and replace(other, seed=trial.seed) == trial]
-        others = runs[runs["run"].isin(peers)].set_index("actions")[list(METRICS)]
-        alike = gap < 1e-6 or (trial.learned and _within(before, pd.concat([others, after])))
-        rows.append({"run": name, "method": trial.method, "seed": trial.seed, "difference": gap, "passed": alike})
-    return pd.DataFrame(rows)
+
+    rows: pd.DataFrame
+    curve: np.ndarray
+    others: pd.DataFrame
+    made_by: dict[str, str] = {}
+
+
+class Judgement(NamedTuple):
+    """How a trial came out again.
+
+    difference : float
+        Largest difference of a metric, relative to the mean of the two; 2 where only one has a number.
+    parted : int or None
+        First training episode that differs.
+    chance : float
+        Of a difference as large between two genuine trainings; NaN where that is not the question.
+    outcome : str
+        One of `OUTCOMES`.
+    why : str
+        What speaks against it; empty if nothing does.
+    """
+
+    difference: float
+    parted: int | None
+    chance: float
+    outcome: str
+    why: str = ""
+
+
+def relative(first: Any, second: Any) -> np.ndarray:
+    """Differences over the mean size of the two, within [-2, 2]; 0 for two NaN, 2 where only one is NaN."""
+    first, second = np.asarray(first, float), np.asarray(second, float)
+    alike = (first == second) | (np.isnan(first) & np.isnan(second))
+    size = np.where(alike, 1.0, (np.abs(first) + np.abs(second)) / 2)
+    return np.nan_to_num(np.where(alike, 0.0, (first - second) / size), nan=2.0)
+
+
+def hotelling(difference: np.ndarray, scatter: np.ndarray) -> float:
+    """Chance of a difference at least as far from 0 as this one, given others that have the mean 0.
+
+    difference : (metrics,) float
+    scatter : (n, metrics) float
+        Of the same kind. Too few to tell give 1. `LOOSE` is added to the variances of the metrics, taken in units of
+        their own, since what one metric says of another holds nearly and not to the last digit.
+    """
+    spread = np.sqrt((scatter**2).sum(axis=0) / max(len(scatter), 1))
+    known = spread > EQUAL
+    n, p = len(scatter), int(known.sum())
+    if (np.abs(difference[~known]) > EQUAL).any() and n > p + 1:
+        return 0.0
+    if n <= p + 1 or not p:
+        return 1.0
+    scaled, unit = scatter[:, known] / spread[known], difference[known] / spread[known]
+    covariance = (scaled.T @ scaled / n + LOOSE * np.eye(p)) / (1.0 + LOOSE)
+    return float(fdtrc(p, n - p, unit @ np.linalg.solve(covariance, unit) * (n - p) / (n * p)))
+
+
+def _among_seeds(difference: np.ndarray, others: np.ndarray, scatter: np.ndarray) -> float:
+    """Chance of the largest difference, given the spread of other seeds or of the curves (Bonferroni over metrics)."""
+    if len(others) < 3:
+        return 1.0
+    spread = relative(others, np.nanmean(others, axis=0)).std(axis=0, ddof=1) * np.sqrt(2.0)
+    spread = np.maximum(spread, np.sqrt((scatter**2).mean(axis=0)) if len(scatter) else 0.0)
+    sizes = np.abs(difference) / np.maximum(spread, EQUAL)
+    return float(min(1.0, len(difference) * 2.0 * stdtr(len(others) - 1, -sizes.max())))
+
+
+def _chance(record: Record, again: dict[str, Any], curve: np.ndarray, parted: int) -> float:
+    """Of differences as large between two trainings that parted there; the smallest over the kinds of action."""
+    scatter = relative(curve[parted:], record.curve[parted:])
+    if len(scatter) < ENOUGH:  # then what changes from one late episode to the next, other tasks included
+        late = record.curve[len(record.curve) // 2 :]
+        scatter = relative(late[1:], late[:-1])
+    chances = []
+    for kind, metrics in again["actions"].items():
+        values = np.array([metrics[name] for name in METRICS])
+        shown = kind == "sampled" or again["counts"] == "greedy"
+        others = record.others[record.others.index == kind].to_numpy(float)
+        for row in relative(values, record.rows.loc[[kind]].to_numpy(float)):
+            chances.append(hotelling(row, scatter) if shown else _among_seeds(row, others, scatter))
+    return min(1.0, len(again["actions"]) * min(chances))
+
+
+def judge(record: Record, again: dict[str, Any], learned: bool) -> Judgement:
+    """Compare a trial as it is recorded with the result of computing it again.
+
+    again : dict
+        As `runner.run_trial` returns it.
+    """
+    after = pd.DataFrame(again["actions"]).T.reindex(columns=METRICS).reindex(record.rows.index)
+    missing = set(again["actions"]) - set(record.rows.index)
+    difference = 2.0 if missing else float(np.abs(relative(after, record.rows)).max())
+    curve = pd.DataFrame(again.get("curve", {}), columns=list(METRICS)).astype(np.float32).to_numpy(float)
+    if curve.shape != record.curve.shape:
+        return Judgement(difference, 0, np.nan, "differs", "its curve has another length")
+    apart = (np.abs(relative(curve, record.curve)) > EQUAL).any(axis=1)
+    parted = int(apart.argmax()) if apart.any() else None
+    if parted is not None and parted < FIRST:
+        return Judgement(difference, parted, np.nan, "differs", "its first episodes are others")
+    if difference <= EQUAL:
+        return Judgement(difference, parted, np.nan, "equal")
+    if missing or not learned:
+        return Judgement(difference, parted, np.nan, "differs", "it has to be equal")
+    if record.made_by == made_by():
+        return Judgement(difference, parted, np.nan, "differs", "this processor is like the recorded one")
+    if parted is None:
+        return Judgement(difference, None, np.nan, "differs", "the same training, other metrics")
+    chance = _chance(record, again, curve, parted)
+    unlikely = chance < ERROR_RATE
+    outcome, why = ("differs", "farther apart than trainings part") if unlikely else ("plausible", "")
+    return Judgement(difference, parted, chance, outcome, why)
+
+
+def together(table: pd.DataFrame) -> pd.DataFrame:
+    """The same, where the plausible trials of a cell that together are not are said to differ (Fisher's method)."""
+    table = table.copy()
+    for _, rows in table[table["outcome"] == "plausible"].groupby("cell"):
+        chance = chdtrc(2 * len(rows), -2.0 * np.log(rows["chance"].clip(lower=1e-300)).sum())
+        if len(rows) > 1 and chance < ERROR_RATE:
+            table.loc[rows.index, ["outcome", "why"]] = "differs", "with the others of its cell too far apart"
+    return table
+
+
+class Recorded:
+    """Results, read once: the trials that experiments declare, and a `Record` of each."""
+
+    def __init__(self, results: Path | None = None):
+        declared = experiments.experiments()
+        with looking_at(results) as place:
+            self.runs = read_table("runs.csv", place)
+            curves = read_table("curves.parquet", place)
+            tables = {name: read_table(f"{name}.csv", place) for name in declared}
+        found = set(self.runs.get("run", []))
+        self.trials = {run: trial for run, trial in trials_of(declared).items() if run in found}
+        if not self.trials:
+            raise InvalidInput("results", str(results), "a folder with results of declared experiments")
+        self.cells = {run: replace(trial, seed=0).fingerprint for run, trial in self.trials.items()}
+        self._curves = dict(list(curves.groupby("run"))) if len(curves) else {}
+        shown = [self._with_kinds(table, declared[name].planned) for name, table in tables.items() if len(table)]
+        self._rows = dict(list(pd.concat([self.runs, *shown]).groupby("run")))
+
+    def _with_kinds(self, table: pd.DataFrame, planned: bool) -> pd.DataFrame:
+        """The table of an experiment with the kinds of action that it shows."""
+        return table.merge(self.runs.loc[shown_in_tables(self.runs, planned), ["run", "actions"]], on="run")
+
+    def __getitem__(self, run: str) -> Record:
+        rows = self._rows[run].set_index("actions")
+        curve = self._curves[run].sort_values("episode") if run in self._curves else pd.DataFrame(columns=[*METRICS])
+        peers = [other for other, cell in self.cells.items() if cell == self.cells[run] and other != run]
+        others = self.runs[self.runs["run"].isin(peers)].set_index("actions")
+        known = {name: rows[name].dropna().iloc[0] for name in MADE_BY if name in rows and rows[name].notna().any()}
+        return Record(rows[[*METRICS]], curve[[*METRICS]].to_numpy(float), others[[*METRICS]], known)
+
+
+def verify(
+    sample: int,
+    seed: int = 0,
+    results: Path | None = None,
+    folder: Path | None = None,
+    jobs: int = 1,
+    on_row: Callable[[dict[str, Any]], None] = lambda row: None,
+) -> pd.DataFrame:
+    """Compute some random trials again and compare: one row a trial, a `Judgement` and what it is about.
+
+    sample, seed : int
+        How many, and the seed of their choice.
+    results, folder : Path or None
+        By default `results/`, and `runs/verify`: what was computed again is kept there, and taken from there as long as
+        neither the code of trials nor the packages nor the processor change.
+    jobs : int
+        Processes.
+    on_row : callable
+        Called with each row when it is known, before the trials of a cell are judged `together`.
+    """
+    sample, jobs = check_integer("sample", sample, 1), check_integer("jobs", jobs, 1)
+    recorded = Recorded(results)
+    chosen = np.random.default_rng(seed).choice(list(recorded.trials), min(sample, len(recorded.trials)), replace=False)
+    state = hashlib.sha256(" ".join([code_state(), *made_by().values()]).encode()).hexdigest()[:16]
+    place = (folder or runs_folder() / "verify") / state
+    rows = {}
+    for trial, failure in compute([recorded.trials[run] for run in chosen], place, jobs):
+        run = trial.fingerprint
+        record = recorded[run]
+        if failure:
+            found = Judgement(np.nan, None, np.nan, "differs", failure)
+        else:
+            found = judge(record, run_trial(trial, place), trial.learned)
+        about = {"run": run, "method": trial.method, "scenario": trial.scenario.name, "seed": trial.seed}
+        rows[run] = (
+            about
+            | {"processor": record.made_by.get("processor", "not recorded"), "cell": recorded.cells[run]}
+            | found._asdict()
+        )
+        on_row(rows[run])
+    return together(pd.DataFrame([rows[run] for run in chosen]).astype({"parted": "Int64"}))
