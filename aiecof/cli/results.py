@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from os.path import relpath
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -120,18 +120,41 @@ def gather(folder: Folder = None, results: Results = None) -> None:
 def verify(
     sample: Annotated[int, number("sample", 1, "Trials to compute again.")] = 5,
     seed: Annotated[int, number("seed", 0, "Seed of their choice.")] = 0,
+    jobs: Jobs = 1,
+    folder: Annotated[
+        str | None, typer.Option(help="Where they are computed and kept; by default runs/verify.")
+    ] = None,
+    results: Results = None,
 ) -> None:
-    """Compute some random trials of results/ again and compare; exit code 1 if one comes out otherwise."""
+    """Compute some random trials of results/ again and compare; exit code 1 if one of them differs.
+
+    Equal: every number, to a millionth; rules, bounds and trainings on the recorded processor have to be.
+
+    Plausible: on another processor, which rounds otherwise, the training began alike and parted later, and its numbers
+    are no farther apart than those of two such trainings; 1 in 100 genuine ones fails this test.
+
+    Differs: everything else. Stop it at any moment: what is computed is kept, and the same command goes on.
+    """
     from aiecof.study.store import edited as edited_files
+    from aiecof.study.verify import OUTCOMES, TOGETHER
     from aiecof.study.verify import verify as compute_again
 
-    edited = edited_files()
+    place = Path(results) if results else None
+    edited = edited_files(place)
     if edited:
         raise InvalidInput("results", ", ".join(edited), "files as `aiecof run` wrote them")
-    table = compute_again(sample, seed)
-    rows = ([*row[:3], f"{row.difference:.1e}", "yes" if row.passed else "no"] for row in table.itertuples(index=False))
-    print_table("Computed again", ["Trial", "Method", "Seed", "Relative difference", "Passed"], rows)
-    if not table["passed"].all():
+
+    def show(row: dict[str, Any]) -> None:
+        parted = "" if row["parted"] is None else f", parted in episode {row['parted']}"
+        why = f" ({row['why']})" if row["why"] else ""
+        told = f"{row['run']}  {row['outcome']:9}  {row['difference']:.1e}  {row['method']} on {row['scenario']}"
+        print(f"{told}, seed {row['seed']}{parted}; processor {row['processor']}{why}", flush=True)
+
+    table = compute_again(sample, seed, place, Path(folder) if folder else None, jobs, show)
+    for cell, rows in table[table["why"] == TOGETHER].groupby("cell"):
+        print(f"differ together, all of cell {cell}: {' '.join(rows['run'])}")
+    print(", ".join(f"{(table['outcome'] == outcome).sum()} {outcome}" for outcome in OUTCOMES))
+    if (table["outcome"] == "differs").any():
         raise typer.Exit(1)
 
 

@@ -37,6 +37,7 @@ EQUAL, FIRST, ERROR_RATE = 1e-6, 2, 0.01
 ENOUGH, LOOSE = 20, 0.05
 """Episodes that tell how far apart trainings are; share of a metric's variance that no other metric explains."""
 OUTCOMES = ("equal", "plausible", "differs")
+TOGETHER = "with the others of its cell too far apart"
 
 
 class Record(NamedTuple):
@@ -170,7 +171,7 @@ def together(table: pd.DataFrame) -> pd.DataFrame:
     for _, rows in table[table["outcome"] == "plausible"].groupby("cell"):
         chance = chdtrc(2 * len(rows), -2.0 * np.log(rows["chance"].clip(lower=1e-300)).sum())
         if len(rows) > 1 and chance < ERROR_RATE:
-            table.loc[rows.index, ["outcome", "why"]] = "differs", "with the others of its cell too far apart"
+            table.loc[rows.index, ["outcome", "why"]] = "differs", TOGETHER
     return table
 
 
