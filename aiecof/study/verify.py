@@ -9,7 +9,8 @@ trainings part, and up to there their curves are the same to the last digit. So 
 - They part later: *plausible* if the held-out metrics are no farther apart than two such trainings are. For the kinds
   of action that the curve shows, Hotelling's test asks whether the seven differences belong to those that the curves
   have once they have parted; it also sees one metric that has moved without those that go with it. For the greedy
-  actions of an actor, which no curve shows, each difference has to be within what the cell's other seeds, or the curves, differ by.
+  actions of an actor, which no curve shows, each difference has to be within the spread of the cell's other seeds or of
+  the curves.
 
 A genuine training comes out as *differs* in at most `ERROR_RATE` of the trials that part. Those of a cell are also
 judged together, by Fisher's method, at the same rate.
