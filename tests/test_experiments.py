@@ -113,6 +113,7 @@ def test_figures_on_an_arm_use_the_trials_of_the_arm():
     shared = [
         first_seed("printed_figure_8", devices=30),
         first_seed("printed_figure_9", capacity=1.0),
+        first_seed("printed_figure_9_one", capacity=1.0),
         first_seed("printed_figure_3a", actor=1e-3, critic=1e-3),
         first_seed("printed_figure_3b", batch_size=64),
         first_seed("printed_figure_3c", gamma=0.9),
@@ -132,7 +133,7 @@ def test_figures_on_an_arm_use_the_trials_of_the_arm():
 
 
 def test_sweeps_of_the_plan_say_what_everyone_knows():
-    for name in ("tuned", "unseen", "printed_figure_8", "printed_figure_9", "printed_figure_4", "printed_readings"):
+    for name in ("tuned", "unseen", "printed_figure_8", "printed_figure_9_one", "printed_figure_4", "printed_readings"):
         known = {entry.method: entry.labels["knows"] for entry in EXPERIMENTS[name].cells}
         assert known["random"] == known["mixture-random"] == "nothing" if "random" in known else True
         assert all(known.values()) and len(set(known.values())) >= 3, name

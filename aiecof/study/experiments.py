@@ -120,6 +120,16 @@ def _figure_9(names: Iterable[str] = ("fitted", "balanced"), arm: str = "") -> l
     return cells
 
 
+def _one_server(names: Iterable[str], arm: str) -> list[Cell]:
+    """Fig. 9 with one server slower or faster than the others; fewer methods than with all of them."""
+    judged = (*grids.JUDGED, "mixture-random")
+    return [
+        _cell(arm, method, network(name, arm, first_server_scale=factor), {"capacity": factor})
+        for name, factor in product(names, grids.CAPACITIES)
+        for method in judged
+    ]
+
+
 def _ablation(names: Iterable[str] = ("balanced", "fitted"), arm: str = "") -> list[Cell]:
     return [
         _cell(arm, method, network(name, arm), {"variant": variant}, **changes)
@@ -206,6 +216,7 @@ def _planned() -> dict[str, Experiment]:
         "unseen": ("Who wins on networks that no training saw?", _unseen()),
         "printed_figure_8": ("As figure_8, with the printed reward?", _marked(_figure_8(*networks))),
         "printed_figure_9": ("As figure_9, with the printed reward?", _marked(_figure_9(*networks))),
+        "printed_figure_9_one": ("And with one server changed instead of all?", _marked(_one_server(*networks))),
         "printed_figure_3a": ("As figure_3a, with the printed reward?", _figure_3("a", *networks)),
         "printed_figure_3b": ("As figure_3b, and are small batches unsteady?", _figure_3("b", *networks)),
         "printed_figure_3c": ("As figure_3c, with the printed reward?", _figure_3("c", *networks)),
