@@ -6,21 +6,19 @@ first accent, the best of the others the second; rules are dashed.
 
 import io
 import textwrap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
 from aiecof.files import digest, make_folder, results_folder, write_whole
-from aiecof.metrics import ANY
-from aiecof.study.curves import MEASURES, curves_of
-from aiecof.study.grids import EVALUATION, TRAINING
+from aiecof.study.curves import curves_of
+from aiecof.study.grids import EVALUATION, TRAINING, UNTRAINED
 from aiecof.study.paper import NAMES, printed
 from aiecof.study.statistics import mean_interval
 from aiecof.study.store import condition, declared, looking_at, manifest, read_table
@@ -29,9 +27,16 @@ from aiecof.study.style import (
     FIRST,
     GREY,
     INK,
+    LABELS,
     SECOND,
+    axis_range,
     called,
+    draw_curves,
+    draw_points,
+    draw_sweep,
+    errors_of,
     in_style,
+    intervals,
     label_lines,
     panels,
     plain_log,
@@ -40,7 +45,6 @@ from aiecof.study.style import (
 )
 
 _ORDER = (*NAMES, "always-local", "greedy", "frugal", "threshold-power-of-two")
-LABELS = {name: measure.axis for name, measure in MEASURES.items()}
 
 
 def complete_seeds(rows: pd.DataFrame) -> pd.DataFrame:
@@ -116,86 +120,6 @@ def provenance(*names: str, results: Path | None = None) -> str:
     return f"{warning}{'; '.join(parts)}. {trained} {again}"
 
 
-def intervals(rows: pd.DataFrame, by: str, metric: str, within: tuple[float, float] | None = None) -> pd.DataFrame:
-    """Mean over seeds, low, high and number of seeds of a metric for each value of `by`.
-
-    within : (float, float) or None
-        Lowest and highest value there can be; None takes those of the metric. Of differences it is `ANY`.
-    """
-    groups = rows.groupby(by, sort=False)[metric]
-    within = MEASURES[metric].within if within is None else within
-    found = pd.DataFrame({value: mean_interval(entries, within=within)._asdict() for value, entries in groups}).T
-    return found.assign(seeds=groups.size())
-
-
-def _errors(found: pd.DataFrame) -> np.ndarray:
-    """(2, n): how far the interval reaches below and above each mean."""
-    return np.stack([found["mean"] - found["low"], found["high"] - found["mean"]])
-
-
-def draw_curves(
-    ax: Axes,
-    curves: pd.DataFrame,
-    metric: str,
-    by: str = "method",
-    window: int = 5,
-    accents: Mapping[str, str] | None = None,
-) -> None:
-    """Moving means over `window` episodes, averaged over seeds, with bands, one a value of `by`; accents in colour."""
-    accents = stressed(curves, metric, by) if accents is None else accents
-    for value, group in curves.groupby(by, sort=False):
-        wide = group.pivot(index="episode", columns="seed", values=metric).rolling(window, min_periods=1).mean()
-        mean, low, high = np.array([mean_interval(row, within=MEASURES[metric].within) for row in wide.to_numpy()]).T
-        colour, front = accents.get(value, GREY), value in accents
-        ax.plot(wide.index, mean, color=colour, label=called(value), lw=1.8 if front else 0.9, zorder=2 + front)
-        ax.fill_between(wide.index, low, high, color=colour, alpha=0.15, linewidth=0)
-    ax.set(xlabel="training episode", ylabel=LABELS[metric])
-    ax.margins(x=0.01)
-
-
-def _range(values: ArrayLike) -> tuple[float, float]:
-    """Limits of an axis that show every seed: the interval of two or three may be many times as wide."""
-    low, high = np.nanmin(values), np.nanmax(values)
-    margin = 0.1 * (high - low) or 0.05 * abs(high) or 1.0
-    return low - margin, high + margin
-
-
-def draw_sweep(
-    ax: Axes,
-    rows: pd.DataFrame,
-    x: str,
-    metric: str,
-    by: str = "method",
-    results: Path | None = None,
-    accents: Mapping[str, str] | None = None,
-) -> None:
-    """Means over seeds with intervals against `x`, a line a value of `by`; rules are dashed, accents coloured.
-
-    Equal values stand side by side, so that none hides another.
-    """
-    accents = stressed(rows, metric, by) if accents is None else accents
-    groups, dashed = list(rows.groupby(by, sort=False)), manifest(results).of_kind("rule")
-    values = np.unique(rows[x])
-    step = 0.5 * min(np.diff(values), default=1.0) / max(len(groups), 2)
-    for index, (value, group) in enumerate(groups):
-        found, front = intervals(group, x, metric).sort_index(), value in accents
-        style = {"color": accents.get(value, GREY), "lw": 1.8 if front else 0.9, "zorder": 2 + front}
-        style |= {"marker": "o", "ms": 5 if front else 3, "ls": "--" if value in dashed else "-"}
-        place = found.index + step * (index - (len(groups) - 1) / 2)
-        ax.errorbar(place, found["mean"], _errors(found), elinewidth=0.8, label=called(value), **style)
-    ax.set(xlabel=x, ylabel=LABELS[metric], xticks=values, ylim=_range(rows[metric]))
-
-
-def draw_points(ax: Axes, rows: pd.DataFrame, by: str, metric: str) -> None:
-    """Means over seeds with intervals, a line of the picture a value of `by`; the ticks are the seeds."""
-    found = intervals(rows, by, metric, within=ANY)
-    y = np.arange(len(found))
-    ax.plot(rows[metric], rows[by].map(dict(zip(found.index, y, strict=True))), "|", color=GREY, ms=9)
-    ax.errorbar(found["mean"], y, xerr=_errors(found), fmt="o", color=FIRST, ms=5, capsize=3)
-    ax.set(yticks=y, yticklabels=map(called, found.index), ylim=(len(found) - 0.5, -0.5))
-    ax.set(xlim=_range([*rows[metric], 0.0]))
-
-
 _SETTINGS = {"a": "actor {actor:g}, critic {critic:g}", "b": "batch of {batch_size:g}", "c": "gamma {gamma:g}"}
 
 
@@ -213,7 +137,7 @@ def figure_3(results: Path | None = None) -> Figure:
     for ax, rows, title in zip(axes.flat, tables, ("learning rates", "batch size", "discount"), strict=True):
         curves = curves_of(rows, results)
         draw_curves(ax, curves, "reward", "setting")
-        ax.set(title=title, ylim=_range(curves["reward"]))
+        ax.set(title=title, ylim=axis_range(curves["reward"]))
         ax.label_outer()
     label_lines(*axes.flat)
     return stamp(pd.concat(tables), "figure_3a", "figure_3b", "figure_3c", results=results)
@@ -277,7 +201,7 @@ def figure_7(results: Path | None = None) -> Figure:
     for ax, (stage, (level, title)) in zip(axes.flat, paper.items(), strict=True):
         group = devices[devices["stage"] == stage]
         found, ours = intervals(group, "rank", "load").sort_index(), group["load"].mean()
-        ax.bar(found.index, found["mean"], yerr=_errors(found), color=GREY, alpha=0.5, ecolor=GREY, capsize=1.5)
+        ax.bar(found.index, found["mean"], yerr=errors_of(found), color=GREY, alpha=0.5, ecolor=GREY, capsize=1.5)
         ends = [found.index.min() - 0.5, found.index.max() + 0.5]
         ax.plot(ends, [level, level], color=SECOND, ls="--", label="printed mean")
         ax.plot(ends, [ours, ours], color=FIRST, label="our mean")
@@ -289,13 +213,24 @@ def figure_7(results: Path | None = None) -> Figure:
 
 
 @styled
-def figure_8(results: Path | None = None, metric: str = "reward") -> Figure:
-    """A metric against the number of devices, by method, on both scenarios."""
+def figure_8(results: Path | None = None, metric: str = "reward", less: str = "", scenario: str = "") -> Figure:
+    """A metric against the number of devices, by method, on both scenarios or one.
+
+    less : str
+        A method whose metric is subtracted on every network; then methods far from it, the untrained, are left out.
+    """
     rows = complete_seeds(table("figure_8", results))
-    _, axes = panels(2, height=2.8, sharex=True)
-    for ax, (scenario, group) in zip(axes.flat, rows.groupby("scenario", sort=False), strict=True):
-        draw_sweep(ax, group, "devices", metric, results=results)
-        ax.set(title=called(scenario), xlabel="devices")
+    rows = rows[rows["scenario"].eq(scenario)] if scenario else rows
+    if less:
+        rows = relative_to(rows, metric, method=less)
+        rows = rows[~rows["method"].isin([less, *UNTRAINED, "always-local", "greedy"])]
+    _, axes = panels(rows["scenario"].nunique(), height=2.8, sharex=True)
+    for ax, (name, group) in zip(axes.flat, rows.groupby("scenario", sort=False), strict=True):
+        draw_sweep(ax, group, "devices", metric, results=results, accents=stressed(rows, metric, ours=less))
+        if less:
+            ax.axhline(0.0, color=FIRST, lw=1.8)
+        ax.set(title=called(name), xlabel="devices")
+        ax.set(ylabel=f"{LABELS[metric]}\nless that of {called(less)}" if less else LABELS[metric])
         ax.label_outer()
     label_lines(*axes.flat)
     return stamp(rows, "figure_8", results=results)
@@ -334,7 +269,7 @@ def table_iv(results: Path | None = None, scenario: str = "fitted", methods: Ite
     for ax, metric in zip(panel, ("delay", "energy", "drop_rate", "load", "reward"), strict=True):
         found, paper = intervals(rows, "method", metric).loc[names], printed(metric)
         accents = stressed(rows, metric)
-        for y, (name, errors) in enumerate(zip(names, _errors(found).T, strict=True)):
+        for y, (name, errors) in enumerate(zip(names, errors_of(found).T, strict=True)):
             colour = accents.get(name, GREY)
             ax.errorbar(found["mean"].iloc[y], y, xerr=errors[:, None], fmt="o", ms=4, color=colour, capsize=2)
             ax.plot(paper.get(name, np.nan), y, "D", ms=5, mfc="none", mec=INK)

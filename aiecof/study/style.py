@@ -7,6 +7,7 @@ searched. `COLOURS` are named, because a page of the book gives them other value
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from functools import wraps
+from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib.pyplot as plt
@@ -16,9 +17,13 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from numpy.typing import ArrayLike
 
-from aiecof.metrics import METRICS
+from aiecof.metrics import ANY, METRICS
+from aiecof.study.curves import MEASURES
 from aiecof.study.paper import NAMES
+from aiecof.study.statistics import mean_interval
+from aiecof.study.store import manifest
 
 INK, GREY, FAINT, FIRST, SECOND = "#24292f", "#6e7781", "#d8dee4", "#0b5cad", "#b3440a"
 COLOURS = {"ink": INK, "grey": GREY, "faint": FAINT, "first": FIRST, "second": SECOND}
@@ -56,6 +61,9 @@ RC = {
     "ytick.color": GREY,
     "ytick.labelcolor": INK,
 }
+
+LABELS = {name: measure.axis for name, measure in MEASURES.items()}
+"""Metric, or measure of a curve -> label of its axis."""
 
 NETWORKS = {
     "plain": "plain network",
@@ -114,12 +122,16 @@ def panels(rows: int = 1, columns: int = 1, height: float = 2.6, **options) -> t
     return plt.subplots(rows, columns, **options)
 
 
-def stressed(rows: pd.DataFrame, metric: str, by: str = "method") -> dict[str, str]:
-    """Who gets an accent: TOPPO the first, and the best of the others the second; without TOPPO the best the first."""
+def stressed(rows: pd.DataFrame, metric: str, by: str = "method", ours: str = "") -> dict[str, str]:
+    """Who gets an accent: TOPPO the first, and the best of the others the second; without TOPPO the best the first.
+
+    ours : str
+        Who has the first accent although no row is its own.
+    """
     better = METRICS[metric].better if metric in METRICS else -1
     ranked = (better * rows.groupby(by)[metric].mean()).sort_values(ascending=False).index
-    ours = [name for name in ranked if name in ("toppo", "TOPPO")]
-    return dict(zip([*ours, *(name for name in ranked if name not in ours)], (FIRST, SECOND), strict=False))
+    first = [ours] if ours else [name for name in ranked if name in ("toppo", "TOPPO")]
+    return dict(zip([*first, *(name for name in ranked if name not in first)], (FIRST, SECOND), strict=False))
 
 
 def plain_log(axis: Axis) -> None:
@@ -198,3 +210,83 @@ def label_lines(*axes: Axes, renamed: Mapping[str, str] | None = None) -> None:
                 va="center",
                 annotation_clip=False,
             )
+
+
+def intervals(rows: pd.DataFrame, by: str, metric: str, within: tuple[float, float] | None = None) -> pd.DataFrame:
+    """Mean over seeds, low, high and number of seeds of a metric for each value of `by`.
+
+    within : (float, float) or None
+        Lowest and highest value there can be; None takes those of the metric. Of differences it is `ANY`.
+    """
+    groups = rows.groupby(by, sort=False)[metric]
+    within = MEASURES[metric].within if within is None else within
+    found = pd.DataFrame({value: mean_interval(entries, within=within)._asdict() for value, entries in groups}).T
+    return found.assign(seeds=groups.size())
+
+
+def errors_of(found: pd.DataFrame) -> np.ndarray:
+    """(2, n): how far the interval reaches below and above each mean."""
+    return np.stack([found["mean"] - found["low"], found["high"] - found["mean"]])
+
+
+def draw_curves(
+    ax: Axes,
+    curves: pd.DataFrame,
+    metric: str,
+    by: str = "method",
+    window: int = 5,
+    accents: Mapping[str, str] | None = None,
+) -> None:
+    """Moving means over `window` episodes, averaged over seeds, with bands, one a value of `by`; accents in colour."""
+    accents = stressed(curves, metric, by) if accents is None else accents
+    for value, group in curves.groupby(by, sort=False):
+        wide = group.pivot(index="episode", columns="seed", values=metric).rolling(window, min_periods=1).mean()
+        mean, low, high = np.array([mean_interval(row, within=MEASURES[metric].within) for row in wide.to_numpy()]).T
+        colour, front = accents.get(value, GREY), value in accents
+        ax.plot(wide.index, mean, color=colour, label=called(value), lw=1.8 if front else 0.9, zorder=2 + front)
+        ax.fill_between(wide.index, low, high, color=colour, alpha=0.15, linewidth=0)
+    ax.set(xlabel="training episode", ylabel=LABELS[metric])
+    ax.margins(x=0.01)
+
+
+def axis_range(values: ArrayLike) -> tuple[float, float]:
+    """Limits of an axis that show every seed: the interval of two or three may be many times as wide."""
+    low, high = np.nanmin(values), np.nanmax(values)
+    margin = 0.1 * (high - low) or 0.05 * abs(high) or 1.0
+    return low - margin, high + margin
+
+
+def draw_sweep(
+    ax: Axes,
+    rows: pd.DataFrame,
+    x: str,
+    metric: str,
+    by: str = "method",
+    results: Path | None = None,
+    accents: Mapping[str, str] | None = None,
+) -> None:
+    """Means over seeds with intervals against `x`, a line a value of `by`; rules are dashed, accents coloured.
+
+    Equal values stand side by side, so that none hides another.
+    """
+    accents = stressed(rows, metric, by) if accents is None else accents
+    groups, dashed = list(rows.groupby(by, sort=False)), manifest(results).of_kind("rule")
+    values = np.unique(rows[x])
+    step = 0.5 * min(np.diff(values), default=1.0) / max(len(groups), 2)
+    for index, (value, group) in enumerate(groups):
+        found, front = intervals(group, x, metric).sort_index(), value in accents
+        style = {"color": accents.get(value, GREY), "lw": 1.8 if front else 0.9, "zorder": 2 + front}
+        style |= {"marker": "o", "ms": 5 if front else 3, "ls": "--" if value in dashed else "-"}
+        place = found.index + step * (index - (len(groups) - 1) / 2)
+        ax.errorbar(place, found["mean"], errors_of(found), elinewidth=0.8, label=called(value), **style)
+    ax.set(xlabel=x, ylabel=LABELS[metric], xticks=values, ylim=axis_range(rows[metric]))
+
+
+def draw_points(ax: Axes, rows: pd.DataFrame, by: str, metric: str) -> None:
+    """Means over seeds with intervals, a line of the picture a value of `by`; the ticks are the seeds."""
+    found = intervals(rows, by, metric, within=ANY)
+    y = np.arange(len(found))
+    ax.plot(rows[metric], rows[by].map(dict(zip(found.index, y, strict=True))), "|", color=GREY, ms=9)
+    ax.errorbar(found["mean"], y, xerr=errors_of(found), fmt="o", color=FIRST, ms=5, capsize=3)
+    ax.set(yticks=y, yticklabels=map(called, found.index), ylim=(len(found) - 0.5, -0.5))
+    ax.set(xlim=axis_range([*rows[metric], 0.0]))
