@@ -11,7 +11,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from aiecof.agents.methods import method
 from aiecof.agents.networks import ToppoPolicy
-from aiecof.checks import InvalidInput, check_choice
+from aiecof.agents.policies import check_observations
+from aiecof.checks import InvalidInput, check_choice, check_integer
 from aiecof.envs import OffloadingVecEnv
 from aiecof.files import check_format, conform, reading
 from aiecof.system.scenario import Scenario, scenario_from_dict
@@ -62,11 +63,14 @@ class LearnedPolicy:
         self.streams = check_choice("streams", streams, ("episode", "batch"))
         self.policy.set_training_mode(False)
         self.epsilon = getattr(model, "exploration_final_eps", 0.0)
-        self.seed = seed
+        self.seed = check_integer("seed", seed, 0)
         self._generator = th.Generator()
+        self._streams: list[np.random.Generator] | None = None
 
     def reset(self, episodes: int, first: int = 0) -> None:
         """Forget everything; the next observations begin the episodes from `first` on."""
+        check_integer("episodes", episodes, 1)
+        check_integer("first", first, 0)
         self._generator.manual_seed(int(np.random.SeedSequence([self.seed, 5, first]).generate_state(1)[0]))
         self._streams = [np.random.default_rng([self.seed, 5, first + episode]) for episode in range(episodes)]
         self._memory: Any = None
@@ -74,6 +78,10 @@ class LearnedPolicy:
     @th.no_grad()
     def __call__(self, observations: np.ndarray, has_task: np.ndarray) -> np.ndarray:
         """One action for every device; those of devices without a task mean nothing."""
+        check_observations(observations, has_task, None if self._streams is None else len(self._streams))
+        width = self.policy.observation_space.shape[0] // self.history
+        if observations.shape[2] != width:
+            raise InvalidInput("observations", observations.shape, f"{width} entries a device, as in training")
         rows = th.as_tensor(observations).flatten(0, 1)
         scores = self._scores(rows)
         if self.greedy:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from aiecof.checks import InvalidInput, check_integer
+from aiecof.checks import InvalidInput, check_integer, check_type, checked
 from aiecof.system.observations import Seen, read_observations
 from aiecof.system.scenario import Scenario
 from aiecof.system.simulator import Simulator
@@ -13,6 +13,28 @@ from aiecof.system.workload import Trace, draw_trace
 
 BATCH = 1_000_000
 """Device-slots simulated at once: more take memory and save no time."""
+Plays = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""(B, M, F) observations and (B, M) bool -> (B, M) int actions, with `reset(episodes, first)`: as a `Policy` does."""
+
+
+def check_observations(observations: np.ndarray, has_task: np.ndarray, episodes: int | None) -> None:
+    """Raise `InvalidInput` for what is no observation of all devices of some episodes.
+
+    episodes : int or None
+        As in the latest `reset`; None if there was none.
+    """
+    if episodes is None:
+        raise InvalidInput("episodes", None, "some episodes: call reset first")
+    seen, has_task = np.asarray(observations), np.asarray(has_task)
+    if seen.dtype.kind != "f" or seen.ndim != 3:
+        raise InvalidInput("observations", f"{seen.dtype} of shape {seen.shape}", "floats of shape (B, M, F)")
+    if has_task.dtype.kind != "b" or has_task.shape != seen.shape[:2]:
+        found = f"{has_task.dtype} of shape {has_task.shape}"
+        raise InvalidInput("has_task", found, f"true or false for every device, shape {seen.shape[:2]}")
+    if len(seen) != episodes:
+        raise InvalidInput("observations", len(seen), f"{episodes} episodes, as in reset")
+    if not np.isfinite(seen.sum(dtype=float)):
+        raise InvalidInput("observations", "NaN or infinity", "finite numbers")
 
 
 class Policy(ABC):
@@ -23,7 +45,7 @@ class Policy(ABC):
     """
 
     def __init__(self, scenario: Scenario, seed: int = 0):
-        self.scenario = scenario
+        self.scenario = check_type("scenario", scenario, Scenario)
         self.seed = check_integer("seed", seed, 0)
         self.reset(1)
 
@@ -49,26 +71,35 @@ class Policy(ABC):
         has_task : (B, M) bool
             Who has a task; the action of a device without one is ignored.
         """
-        seen = read_observations(self.scenario, observations, has_task)
-        if len(seen.has_task) != len(self._streams):
-            raise InvalidInput("observations", len(seen.has_task), f"{len(self._streams)} episodes, as in reset")
-        return self.decide(seen)
+        check_observations(observations, has_task, len(self._streams))
+        return self.decide(read_observations(self.scenario, observations, has_task))
 
     @abstractmethod
     def decide(self, seen: Seen) -> np.ndarray:
         """Actions, (B, M) int64."""
 
 
-def evaluate(policy: Policy, scenario: Scenario, trace: Trace, record: bool = False, first: int = 0) -> Simulator:
+def _check_policy(policy: Plays, scenario: Scenario) -> None:
+    if isinstance(policy, type) or not callable(getattr(policy, "reset", None)):
+        raise InvalidInput("policy", policy, "a Policy, or what can be called and reset like one")
+    made_for = getattr(policy, "scenario", scenario)
+    if made_for.fingerprint != scenario.fingerprint:
+        raise InvalidInput("policy", f"one for {made_for.name}", f"one made for {scenario.name} as it is")
+
+
+@checked
+def evaluate(policy: Plays, scenario: Scenario, trace: Trace, record: bool = False, first: int = 0) -> Simulator:
     """Run a policy on a trace, slot by slot, and return the simulator at the end of the episodes.
 
-    policy : callable
+    policy : Policy, or what can be called and reset like one
         (B, M, F) observations and (B, M) bool -> (B, M) int actions, with `reset(episodes, first)`.
     record : bool
         Whether to keep the outcome of every task.
     first : int
         Number of the trace's first episode: it fixes the policy's random streams.
     """
+    _check_policy(policy, scenario)
+    check_integer("first", first, 0)
     simulator = Simulator(scenario, record=record)
     observations = simulator.reset(trace)
     policy.reset(trace.episodes, first)
@@ -77,8 +108,9 @@ def evaluate(policy: Policy, scenario: Scenario, trace: Trace, record: bool = Fa
     return simulator
 
 
+@checked
 def episode_metrics(
-    policy: Policy,
+    policy: Plays,
     scenario: Scenario,
     episodes: int,
     seed: int = 0,
@@ -104,7 +136,7 @@ def episode_metrics(
 class _Recorder:
     """A policy that keeps what another one does."""
 
-    def __init__(self, policy: Policy):
+    def __init__(self, policy: Plays):
         self.policy, self.actions = policy, []
 
     def reset(self, episodes: int, first: int = 0) -> None:
@@ -115,8 +147,10 @@ class _Recorder:
         return self.actions[-1]
 
 
-def record_actions(policy: Policy, scenario: Scenario, trace: Trace) -> np.ndarray:
+@checked
+def record_actions(policy: Plays, scenario: Scenario, trace: Trace) -> np.ndarray:
     """What a policy does on a trace, (B, T, M)."""
+    _check_policy(policy, scenario)
     recorder = _Recorder(policy)
     evaluate(recorder, scenario, trace)
     return np.stack(recorder.actions, axis=1)

@@ -4,14 +4,19 @@ Each is marked by the information it uses: `nothing`, the device's `own observat
 for which the devices that decide in the same slot would have to tell each other what they decided.
 """
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from traceback import extract_tb
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from aiecof.agents.policies import Policy
-from aiecof.checks import InvalidInput, check_choice, check_integer, check_number
+from aiecof.checks import InvalidInput, check_choice, check_integer, check_number, checked, did_you_mean
 from aiecof.system import model
 from aiecof.system.observations import Seen
 from aiecof.system.scenario import Scenario
@@ -310,6 +315,7 @@ POLICIES: dict[str, Entry] = {
 """Policies without learning, by name."""
 
 
+@checked
 def register(name: str, entry: Entry) -> None:
     """Let a rule of your own take part: in Table IV, in the sweeps, and in what is made of them."""
     check_choice("entry.information", entry.information, (NOTHING, OWN, COORDINATED))
@@ -318,8 +324,43 @@ def register(name: str, entry: Entry) -> None:
     POLICIES[name] = entry._replace(added=True)
 
 
+@contextmanager
+def own_code(place: str) -> Iterator[None]:
+    """Whatever goes wrong in a rule of a user's own, given as file.py:Class, is an `InvalidInput` that says where."""
+    try:
+        yield
+    except InvalidInput:
+        raise
+    except (Exception, SystemExit) as error:
+        file = Path(place.rpartition(":")[0]).resolve()
+        lines = [entry.lineno for entry in extract_tb(error.__traceback__) if Path(entry.filename).resolve() == file]
+        where = f" in line {lines[-1]}" if lines else ""
+        raise InvalidInput("policy", place, f"a rule that runs ({type(error).__name__}{where}: {error})") from error
+
+
+def load_rule(place: str) -> Callable[..., Policy]:
+    """The rule of a user's own in a file, given as file.py:Class; the file is run, so it has to be trusted."""
+    path, _, name = place.rpartition(":")
+    if not Path(path).is_file():
+        raise InvalidInput("policy", place, "file.py:Class with a file that is there")
+    spec = spec_from_file_location(f"rule_{Path(path).stem}", path)
+    module = sys.modules[spec.name] = module_from_spec(spec)
+    with own_code(place):
+        spec.loader.exec_module(module)
+    own = [key for key, value in vars(module).items() if getattr(value, "__module__", None) == spec.name]
+    found = getattr(module, name, None)
+    if not (isinstance(found, type) and issubclass(found, Policy)):
+        listed = ", ".join(own) or "nothing of its own"
+        raise InvalidInput("policy", place, f"a class made from Policy; the file has {listed}{did_you_mean(name, own)}")
+    return found
+
+
+@checked
 def make_policy(name: str, scenario: Scenario, seed: int = 0, **parameters: Any) -> Policy:
-    """The policy called `name`, with its random streams fixed by `seed`."""
+    """The policy called `name`, or that of a user's own at file.py:Class, with its random streams fixed by `seed`."""
+    if ".py:" in name:
+        with own_code(name):
+            return load_rule(name)(scenario, seed, **parameters)
     entry = POLICIES[check_choice("policy", name, tuple(POLICIES))]
     for parameter, value in parameters.items():
         if parameter not in entry.parameters:

@@ -5,6 +5,7 @@ is imported when it runs, so that the short ones stay short.
 """
 
 import json
+from contextlib import nullcontext
 from dataclasses import asdict, fields
 from os.path import relpath
 from pathlib import Path
@@ -164,11 +165,11 @@ def simulate(
     chosen = _chosen(scenario, devices, settings)
 
     from aiecof.agents.policies import episode_metrics
-    from aiecof.agents.rules import make_policy
+    from aiecof.agents.rules import make_policy, own_code
     from aiecof.study.statistics import mean_interval
 
     rule = make_policy(policy, chosen, seed)
-    with progress_bar("Simulating", episodes) as update:
+    with own_code(policy) if ".py:" in policy else nullcontext(), progress_bar("Simulating", episodes) as update:
         metrics = episode_metrics(rule, chosen, episodes, seed, progress=update)
     intervals = {name: mean_interval(metrics[name], within=METRICS[name].within)._asdict() for name in SHOWN}
     if as_json:
@@ -298,13 +299,17 @@ def evaluate(
 ) -> None:
     """Play held-out traces with what was learned: actions sampled and greedy, the one that counts marked."""
 
+    from aiecof.agents.policies import episode_metrics
     from aiecof.agents.training import Run
     from aiecof.study.statistics import mean_interval
 
     opened = Run(run)
     measured = {}
     for kind in ("sampled", "greedy"):
-        metrics = opened.evaluate(episodes, greedy=kind == "greedy").metrics()
+        seed = opened.description["seed"]
+        learned = opened.policy(greedy=kind == "greedy", seed=seed)
+        with progress_bar(f"Playing {kind}", episodes) as update:
+            metrics = episode_metrics(learned, opened.scenario, episodes, seed, progress=update)
         measured[kind] = {n: mean_interval(metrics[n], within=METRICS[n].within)._asdict() for n in SHOWN}
     if as_json:
         print_json({"counts": opened.method.counts, **measured})
