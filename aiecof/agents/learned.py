@@ -48,6 +48,14 @@ def read_tensors(
     return header, tensors
 
 
+def put_weights(model: BaseAlgorithm, weights: dict[str, th.Tensor]) -> None:
+    """Give a network its weights, which have to be of its shapes and types."""
+    for name, own in model.policy.state_dict().items():
+        if name in weights and weights[name].dtype != own.dtype:
+            raise InvalidInput(name, str(weights[name].dtype), str(own.dtype))
+    model.policy.load_state_dict(weights)
+
+
 class LearnedPolicy:
     """A trained network as a policy: observations (B, M, F) -> actions (B, M), with the memory that it keeps.
 
@@ -129,6 +137,6 @@ def load_policy(
         scenario, chosen = scenario_from_dict(description["scenario"]), method(description["method"])
         env = OffloadingVecEnv(scenario, seed=description["seed"])
         model = chosen.build(env, description["seed"], **description["hyperparameters"])
-        model.policy.load_state_dict(weights)
+        put_weights(model, weights)
     greedy = chosen.counts == "greedy" if greedy is None else greedy
     return LearnedPolicy(model, chosen.history, greedy, seed, streams), scenario

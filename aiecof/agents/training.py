@@ -24,7 +24,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
 from aiecof import __version__
-from aiecof.agents.learned import DESCRIPTION, LearnedPolicy, read_tensors
+from aiecof.agents.learned import DESCRIPTION, LearnedPolicy, put_weights, read_tensors
 from aiecof.agents.learned import FORMAT as POLICY_FORMAT
 from aiecof.agents.methods import Method, method
 from aiecof.agents.policies import evaluate
@@ -120,6 +120,7 @@ class Run:
             self.description: dict[str, Any] = read_json("run", self.folder / "run.json", DESCRIPTION, _TRAINING)
             self.description.pop("format", None)
             self.method: Method = method(self.description["method"])
+            self.method.values(**self.description["hyperparameters"])
             self.scenario = scenario_from_dict(self.description["scenario"])
 
     @property
@@ -172,7 +173,7 @@ class Run:
         model = self.build(len(state["curve"]))
         weights = {name.removeprefix("policy."): value for name, value in tensors.items() if name.startswith("policy.")}
         with reading("checkpoint", self.checkpoint, "the weights and the state of this network"):
-            model.policy.load_state_dict(weights)
+            put_weights(model, weights)
             _restore(model, tensors, state["counters"])
         return model, state["curve"]
 

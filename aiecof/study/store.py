@@ -210,8 +210,11 @@ def read_table(name: str, results: Path | None = None, needed: str | None = None
     if not path.exists():
         return pd.DataFrame()
     with reading("table", path, "an undamaged table"):
+        content = io.BytesIO(path.read_bytes())
         csv = path.suffix == ".csv"
-        table = pd.read_csv(path, dtype={"run": str}, encoding="utf-8-sig") if csv else pd.read_parquet(path)
+        if csv and not content.getvalue().endswith(b"\n"):
+            raise InvalidInput("end", content.getvalue()[-10:], "a line that is whole")
+        table = pd.read_csv(content, dtype={"run": str}, encoding="utf-8-sig") if csv else pd.read_parquet(content)
         _check_columns(table, (_NEEDED.get(name, "") if needed is None else needed).split())
         keys = TABLES[name].split() if name in TABLES else [n for n in table if n not in (*METRICS, "wall_time")]
         if table.duplicated(keys).any():
