@@ -16,12 +16,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
+from aiecof.checks import check_calls
 from aiecof.files import digest, make_folder, results_folder, write_whole
 from aiecof.study.curves import curves_of
 from aiecof.study.grids import EVALUATION, TRAINING, UNTRAINED
 from aiecof.study.paper import NAMES, printed
 from aiecof.study.statistics import mean_interval
-from aiecof.study.store import condition, declared, looking_at, manifest, read_table
+from aiecof.study.store import condition, declared, looking_at, manifest, read_table, status
 from aiecof.study.store import experiment_table as table
 from aiecof.study.style import (
     FIRST,
@@ -60,6 +61,36 @@ def relative_to(rows: pd.DataFrame, metric: str, **reference: str) -> pd.DataFra
     base = rows[rows[label] == value].set_index(keys)[metric]
     base = base.reindex(pd.MultiIndex.from_frame(rows[keys])).to_numpy()
     return rows.assign(**{metric: rows[metric].to_numpy() - base})
+
+
+def gaps(name: str, along: str = "", metric: str = "reward", results: Path | None = None) -> pd.DataFrame:
+    """A metric of an experiment less TOPPO's, in words: a row for each network, method and what it knows.
+
+    along : str
+        A column of the experiment whose values become columns; without one there is a single column.
+
+    Of each network the seeds that have the most rows; an empty table if nothing has been run.
+    """
+    rows = read_table(f"{name}.csv", results)
+    if rows.empty:
+        return rows
+    parts = [complete_seeds(group) for _, group in rows.groupby("scenario", sort=False)]
+    less = [relative_to(part, metric, method="toppo").dropna(subset=metric) for part in parts]
+    labels = ["scenario", "method", "knows", *([along] if along else [])]
+    found = pd.concat(less).groupby(labels, sort=False)[metric].agg(said)
+    found = found.unstack(sort=False) if along else found.to_frame(f"{metric}, less TOPPO's")
+    return found.drop(index="toppo", level="method").rename(index=NAMES, level="method").fillna("")
+
+
+def progress(*names: str, results: Path | None = None) -> str:
+    """How much of what was declared has been run, of some experiments; in full, or only in part, or not at all."""
+    state = status(results).set_index("experiment").reindex(names)
+    parts = [
+        f"`{row.Index}` {row.done:.0f} of {row.trials:.0f} trials" if row.trials > 0 else f"`{row.Index}` none yet"
+        for row in state.itertuples()
+    ]
+    missing = " ".join(state.index[state["missing"].ne(0)])
+    return f"Run: {', '.join(parts)}." + (f" `aiecof run {missing}` computes what is missing." if missing else "")
 
 
 def said(values: ArrayLike, form: str = "+.3g") -> str:
@@ -331,3 +362,6 @@ def _draw_all(out: Path, results: Path | None) -> list[str]:
             write_whole(out / f"{name}.svg", drawing.getvalue())
             drawn.append(name)
     return drawn
+
+
+check_calls(globals())

@@ -83,9 +83,9 @@ FEW_DEVICES = (20, 30, 60)
 COIN = 0.78
 """Share at home of the coin in the sweeps: what the printed reward pays most on `plain`."""
 KNOWS = {
-    "threshold-power-of-two": "its queue, the servers' queues",
-    "greedy": "the equations, its clock and channels, the servers",
-    "frugal": "the equations, its clock and channels, the servers",
+    "threshold-power-of-two": "its queue and the servers', one threshold",
+    "greedy": "the equations, and what it sees of clocks and channels",
+    "frugal": "the equations, and what it sees of clocks and channels",
 }
 """What a rule of the sweeps has to know, where its registry says no more than that it is its own."""
 SEARCH = "tuned_search.csv"
