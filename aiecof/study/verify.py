@@ -6,11 +6,10 @@ trainings part, and up to there their curves are the same to the last digit. So 
 
 - They part within the `FIRST` episodes: it is another training, and it *differs*.
 - They never part: then the policies are alike, and their metrics have to be *equal*.
-- They part later: *plausible* if the held-out metrics are no farther apart than two such trainings are. For the kinds
-  of action that the curve shows, Hotelling's test asks whether the seven differences belong to those that the curves
-  have once they have parted; it also sees one metric that has moved without those that go with it. For the greedy
-  actions of an actor, which no curve shows, each difference has to be within the spread of the cell's other seeds or of
-  the curves.
+- They part later: *plausible* if the held-out metrics are no farther apart than two such trainings are. For sampled
+  actions, which the curve shows, Hotelling's test asks whether the seven differences belong to those that the curves
+  have once they have parted; it also sees one metric that has moved without those that go with it. For greedy actions,
+  each difference has to be within the spread of the cell's other seeds or of the curves.
 
 A genuine training comes out as *differs* in at most `ERROR_RATE` of the trials that part. Those of a cell are also
 judged together, by Fisher's method, at the same rate.
@@ -26,7 +25,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import chdtrc, fdtrc, stdtr
 
-from aiecof.checks import InvalidInput, check_integer
+from aiecof.checks import InvalidInput, check_calls, check_integer
 from aiecof.metrics import METRICS
 from aiecof.study import experiments
 from aiecof.study.experiments import trials_of
@@ -129,10 +128,9 @@ def _chance(record: Record, again: dict[str, Any], curve: np.ndarray, parted: in
     chances = []
     for kind, metrics in again["actions"].items():
         values = np.array([metrics[name] for name in METRICS])
-        shown = kind == "sampled" or again["counts"] == "greedy"
         others = record.others[record.others.index == kind].to_numpy(float)
         for row in relative(values, record.rows.loc[[kind]].to_numpy(float)):
-            chances.append(hotelling(row, scatter) if shown else _among_seeds(row, others, scatter))
+            chances.append(hotelling(row, scatter) if kind == "sampled" else _among_seeds(row, others, scatter))
     return min(1.0, len(again["actions"]) * min(chances))
 
 
@@ -248,3 +246,6 @@ def verify(
         )
         on_row(rows[run])
     return together(pd.DataFrame([rows[run] for run in chosen]).astype({"parted": "Int64"}))
+
+
+check_calls(globals())
