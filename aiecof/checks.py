@@ -1,5 +1,6 @@
 """What may go in: the one error for a value that cannot be used, and the checks that raise it."""
 
+import builtins
 import inspect
 import math
 import sys
@@ -9,8 +10,8 @@ from difflib import get_close_matches
 from functools import cache, wraps
 from numbers import Integral, Real
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
+from types import FunctionType, NoneType, UnionType
+from typing import Any, ParamSpec, TypeVar, Union, get_args, get_origin
 
 P, R = ParamSpec("P"), TypeVar("R")
 LONGEST, FEW = 200, 40
@@ -127,7 +128,7 @@ def _fits(value: Any, kind: Any) -> bool:
     if origin is abc.Callable:
         return callable(value)
     if origin in _GROUPS:
-        entries = value if isinstance(value, list | tuple) and get_args(kind) else ()
+        entries = value if isinstance(value, list | tuple) and len(get_args(kind)) == 1 else ()
         return (
             not isinstance(value, str | bytes)
             and isinstance(value, origin)
@@ -164,7 +165,16 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
     text. For what is called once in a while, not once a slot.
     """
     signature = inspect.signature(function)
-    kinds = cache(lambda: get_type_hints(function))
+
+    @cache
+    def kinds() -> dict[str, Any]:
+        """Annotations of the parameters; later than the function, which may stand before what they name."""
+        names = {**builtins.__dict__, **inspect.unwrap(function).__globals__}
+        written = {name: entry.annotation for name, entry in signature.parameters.items()}
+        return {
+            name: eval(kind, names) if isinstance(kind, str) else Any if kind is inspect.Parameter.empty else kind
+            for name, kind in written.items()
+        }
 
     @wraps(function)
     def call(*args: P.args, **keywords: P.kwargs) -> R:
@@ -178,3 +188,10 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
         return function(*given.args, **given.kwargs)
 
     return call
+
+
+def check_calls(module: dict[str, Any]) -> None:
+    """Make every public function of a module `checked`: its last line, `check_calls(globals())`."""
+    for name, value in module.items():
+        if isinstance(value, FunctionType) and value.__module__ == module["__name__"] and not name.startswith("_"):
+            module[name] = checked(value)

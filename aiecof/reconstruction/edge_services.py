@@ -11,6 +11,7 @@ import pandas as pd
 from aiecof.agents.learned import load_policy
 from aiecof.agents.policies import record_actions
 from aiecof.agents.rules import make_policy
+from aiecof.checks import check_calls
 from aiecof.files import results_folder
 from aiecof.study.grids import KEPT, SWEEP_RULES
 from aiecof.system import reference
@@ -45,3 +46,6 @@ def replay_edge_services(results: Path | None = None) -> pd.DataFrame:
                 labels = {"scenario": name, "method": method, "edge_service": service}
                 rows.append(pd.DataFrame(labels | {"episode": range(EPISODES)} | task_means(tasks, scenario)))
     return pd.concat(rows, ignore_index=True)
+
+
+check_calls(globals())

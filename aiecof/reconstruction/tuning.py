@@ -13,6 +13,7 @@ from joblib import Parallel, delayed
 
 from aiecof.agents.methods import method
 from aiecof.agents.training import Run, train
+from aiecof.checks import check_calls
 from aiecof.files import read_json, write_whole
 from aiecof.processes import workers
 from aiecof.study.experiments import network, printed_values
@@ -166,3 +167,6 @@ def search(
             rows = rows.assign(scenario=name, arm=arm, method=rival, values=texts)
         tables.append(rows[["scenario", "arm", "method", "configuration", "values", "stopped", "reward", "cost"]])
         yield pd.concat(tables)
+
+
+check_calls(globals())

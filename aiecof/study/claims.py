@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aiecof.checks import check_calls
 from aiecof.study import verdicts
 from aiecof.study.evidence import ARM_NAMES, PRIMARY, Facts, NoResults, Where
 from aiecof.study.grids import LEARNED, UNTRAINED
@@ -133,3 +134,6 @@ def count(found: Iterable[Verdict]) -> dict[str, int]:
     """How many claims got each of `VERDICTS`, zeros included."""
     counted = Counter(entry.verdict for entry in found)
     return {verdict: counted[verdict] for verdict in VERDICTS}
+
+
+check_calls(globals())

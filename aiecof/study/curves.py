@@ -6,11 +6,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from aiecof.checks import InvalidInput, check_calls
 from aiecof.metrics import METRICS, SHARE, Metric
 from aiecof.study.store import experiment_table, read_table
 
 FINAL, SMOOTH, NEAR, EARLY = 20, 5, 0.95, 40
 """Episodes of the final level, of a moving mean; share of the gain that is near-optimal; episodes that are early."""
+
+
+def _check_curve(rewards: np.ndarray, least: int) -> None:
+    if rewards.ndim != 1 or rewards.dtype.kind not in "iuf" or len(rewards) < least or not np.isfinite(rewards).all():
+        raise InvalidInput("rewards", rewards, f"finite numbers of at least {least} episodes, shape (E,)")
 
 
 def episodes_to_near_optimal(rewards: np.ndarray) -> float:
@@ -19,6 +25,7 @@ def episodes_to_near_optimal(rewards: np.ndarray) -> float:
     rewards : (E,) float
         Of the training episodes, above Random's reward on the same network.
     """
+    _check_curve(rewards, FINAL)
     smooth = np.convolve(rewards, np.full(SMOOTH, 1.0 / SMOOTH), "valid")
     below = np.flatnonzero(smooth < NEAR * rewards[-FINAL:].mean())
     return float(SMOOTH + (below[-1] + 1 if below.size else 0))
@@ -26,6 +33,7 @@ def episodes_to_near_optimal(rewards: np.ndarray) -> float:
 
 def roughness(rewards: np.ndarray) -> float:
     """Distance of an episode's reward from the mean of its two neighbours, root mean square: a steady rise has none."""
+    _check_curve(rewards, 3)
     return float(np.sqrt(np.mean((rewards[1:-1] - (rewards[:-2] + rewards[2:]) / 2.0) ** 2)))
 
 
@@ -84,3 +92,6 @@ def measured(rows: pd.DataFrame, results: Path | None = None) -> pd.DataFrame:
         soon = episodes_to_near_optimal(above) if np.isfinite(above).all() else np.nan
         found[run] = {"soon": soon, "rough": roughness(curve.to_numpy(float))}
     return rows.join(pd.DataFrame(found).T, on="run")
+
+
+check_calls(globals())

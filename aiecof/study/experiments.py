@@ -14,7 +14,7 @@ import pandas as pd
 
 from aiecof.agents.methods import METHODS
 from aiecof.agents.rules import COORDINATED, POLICIES
-from aiecof.checks import check_choice
+from aiecof.checks import check_calls, check_choice
 from aiecof.files import results_folder
 from aiecof.study import grids
 from aiecof.study.grids import BOUND, LEARNED, TRAINING
@@ -175,6 +175,20 @@ def _memory() -> list[Cell]:
     ]
 
 
+def _networks_of_toppo(column: str, values: dict[str, dict[str, Any]], arms: Iterable[str]) -> list[Cell]:
+    """TOPPO with its network built otherwise: value of a column -> changes of the network; early and late in training.
+
+    Early is after one episode, as in Fig. 7(a).
+    """
+    return [
+        _cell(arm, "toppo", network(name, arm), {"arm": arm, column: value, "stage": stage}, episodes, **changes)
+        for arm, name in product(arms, grids.REPRESENTATIVES)
+        for stage, episodes in (("early", 1), ("late", TRAINING))
+        for value, kwargs in values.items()
+        for changes in ({"policy_kwargs": kwargs} if kwargs else {},)
+    ]
+
+
 def _unseen() -> list[Cell]:
     scenarios = [network(name, "printed", network="episode") for name in grids.REPRESENTATIVES]
     rules = _sweep_rules("printed")
@@ -214,6 +228,11 @@ def _planned() -> dict[str, Experiment]:
     sweeps = {
         "tuned": ("Who wins after the same search for everyone?", _tuned()),
         "unseen": ("Who wins on networks that no training saw?", _unseen()),
+        "heads": ("One choice among all places, or to leave and then where?", _networks_of_toppo(*grids.HEADS)),
+        "carried": (
+            "Is the memory carried, or does it begin anew at each decision?",
+            _networks_of_toppo(*grids.CARRIED),
+        ),
         "printed_figure_8": ("As figure_8, with the printed reward?", _marked(_figure_8(*networks))),
         "printed_figure_9": ("As figure_9, with the printed reward?", _marked(_figure_9(*networks))),
         "printed_figure_9_one": ("And with one server changed instead of all?", _marked(_one_server(*networks))),
@@ -293,3 +312,6 @@ def players() -> dict[str, Player]:
         else:
             found[name] = Player("bound", False)
     return found
+
+
+check_calls(globals())

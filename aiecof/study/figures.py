@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
-from aiecof.checks import check_calls
+from aiecof.checks import InvalidInput, check_calls, check_choice
 from aiecof.files import digest, make_folder, results_folder, write_whole
 from aiecof.study.curves import curves_of
 from aiecof.study.grids import EVALUATION, TRAINING, UNTRAINED
@@ -32,6 +32,7 @@ from aiecof.study.style import (
     SECOND,
     axis_range,
     called,
+    check_columns,
     draw_curves,
     draw_points,
     draw_sweep,
@@ -50,14 +51,24 @@ _ORDER = (*NAMES, "always-local", "greedy", "frugal", "threshold-power-of-two")
 
 def complete_seeds(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of the seeds that have the most of them: what is compared has to rest on the same networks."""
+    check_choice("rows", "seed", tuple(map(str, rows)))
     counts = rows.groupby("seed").size()
     return rows[rows["seed"].isin(counts.index[counts == counts.max()])]
+
+
+def _on(rows: pd.DataFrame, scenario: str) -> pd.DataFrame:
+    """The rows on one scenario, which has to be there."""
+    return rows[rows["scenario"] == check_choice("scenario", scenario, tuple(rows["scenario"].unique()))]
 
 
 def relative_to(rows: pd.DataFrame, metric: str, **reference: str) -> pd.DataFrame:
     """The rows with a metric less that of the row called `reference` in the same setting, with the same seed."""
     keys = [name for name in ("scenario", "seed", "kind", "tasks", "devices", "capacity") if name in rows]
+    if len(reference) != 1:
+        raise InvalidInput("reference", reference, "one column and its value, such as method='toppo'")
     [(label, value)] = reference.items()
+    check_columns(rows, metric, reference=label)
+    check_choice(label, value, tuple(rows[label].unique()))
     base = rows[rows[label] == value].set_index(keys)[metric]
     base = base.reindex(pd.MultiIndex.from_frame(rows[keys])).to_numpy()
     return rows.assign(**{metric: rows[metric].to_numpy() - base})
@@ -156,6 +167,7 @@ _SETTINGS = {"a": "actor {actor:g}, critic {critic:g}", "b": "batch of {batch_si
 
 def settings(part: str, results: Path | None = None) -> pd.DataFrame:
     """The table of Fig. 3(a), (b) or (c), of its complete seeds, with every row's `setting` in words."""
+    check_choice("part", part, tuple(_SETTINGS))
     rows = complete_seeds(table(f"figure_3{part}", results))
     return rows.assign(setting=[_SETTINGS[part].format(**row) for row in rows.to_dict("records")])
 
@@ -251,7 +263,8 @@ def figure_8(results: Path | None = None, metric: str = "reward", less: str = ""
         A method whose metric is subtracted on every network; then methods far from it, the untrained, are left out.
     """
     rows = complete_seeds(table("figure_8", results))
-    rows = rows[rows["scenario"].eq(scenario)] if scenario else rows
+    check_columns(rows, metric)
+    rows = _on(rows, scenario) if scenario else rows
     if less:
         rows = relative_to(rows, metric, method=less)
         rows = rows[~rows["method"].isin([less, *UNTRAINED, "always-local", "greedy"])]
@@ -270,8 +283,7 @@ def figure_8(results: Path | None = None, metric: str = "reward", less: str = ""
 @styled
 def figure_9(results: Path | None = None, scenario: str = "fitted") -> Figure:
     """Energy, delay, load and drops against the capacity of the servers, by method, on one scenario."""
-    rows = complete_seeds(table("figure_9", results))
-    rows = rows[rows["scenario"] == scenario]
+    rows = _on(complete_seeds(table("figure_9", results)), scenario)
     _, axes = panels(4, height=2.2, sharex=True)
     for ax, metric in zip(axes.flat, ("energy", "delay", "load", "drop_rate"), strict=True):
         draw_sweep(ax, rows, "capacity", metric, results=results)
@@ -292,8 +304,10 @@ def _shown(results: Path | None) -> list[str]:
 @styled
 def table_iv(results: Path | None = None, scenario: str = "fitted", methods: Iterable[str] = ()) -> Figure:
     """The four objectives and the reward of each method beside the printed ones."""
-    rows = table("table_iv", results)
-    rows = rows[(rows["scenario"] == scenario) & rows["method"].isin(list(methods) or _shown(results))]
+    rows = _on(table("table_iv", results), scenario)
+    for name in (methods := list(methods)):
+        check_choice("methods", name, tuple(rows["method"].unique()))
+    rows = rows[rows["method"].isin(methods or _shown(results))]
     names = sorted(rows["method"].unique(), key=[*_ORDER, *rows["method"].unique()].index)
     _, axes = panels(2, 3, height=0.7 + 0.2 * len(names), sharey=True)
     *panel, last = axes.flat

@@ -9,6 +9,7 @@ import numpy as np
 from numba import njit
 from scipy.optimize import isotonic_regression
 
+from aiecof.checks import check_calls
 from aiecof.system import model
 from aiecof.system.kernels import run_locally, run_on_server, scaled_cost
 from aiecof.system.model import ROUND_OFF
@@ -337,3 +338,6 @@ def lower_bound(scenario: Scenario, trace: Trace) -> np.ndarray:
     Simulator(scenario)  # refuses what it does not know
     trace.check(scenario)
     return np.array([_episode_bound(scenario, trace, b) for b in range(trace.episodes)])
+
+
+check_calls(globals())

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from aiecof.checks import check_calls, check_choice
 from aiecof.study.grids import LEARNED
 from aiecof.study.store import read_table
 
@@ -40,4 +41,8 @@ def printed_rows(results: Path | None = None) -> pd.DataFrame:
 
 def printed(metric: str, results: Path | None = None) -> pd.Series:
     """A column of the printed Table IV by our names of the methods."""
-    return printed_rows(results)[metric].rename({theirs: ours for ours, theirs in NAMES.items()})
+    rows = printed_rows(results)
+    return rows[check_choice("metric", metric, tuple(rows))].rename({theirs: ours for ours, theirs in NAMES.items()})
+
+
+check_calls(globals())

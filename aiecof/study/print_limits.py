@@ -12,6 +12,7 @@ import pandas as pd
 
 from aiecof.agents.policies import evaluate
 from aiecof.agents.rules import longest_service_slots, make_policy
+from aiecof.checks import check_calls
 from aiecof.study.grids import UNTRAINED
 from aiecof.study.paper import printed_rows
 from aiecof.study.store import code_state, manifest, write_table
@@ -113,3 +114,6 @@ def write_limits(results: Path) -> None:
     rows += [("saving", rule, most, None) for rule, most in limits.saving.items()]
     rows += [("load", reading, most, random) for reading, (random, most) in limits.load.items()]
     write_table(FILE, pd.DataFrame(rows, columns=["quantity", "name", "limit", "random"]), results)
+
+
+check_calls(globals())

@@ -23,7 +23,7 @@ from aiecof.agents import methods, rules
 from aiecof.agents.policies import evaluate
 from aiecof.agents.rules import make_policy
 from aiecof.agents.training import PACKAGES, train
-from aiecof.checks import check_choice, check_integer
+from aiecof.checks import check_calls, check_choice, check_integer
 from aiecof.files import alone, home, make_folder, read_json, write_whole
 from aiecof.metrics import METRICS
 from aiecof.processes import workers
@@ -185,9 +185,9 @@ def _tables(result: dict[str, Any]) -> dict[str, pd.DataFrame]:
     return tables
 
 
-def _gathered(trials: dict[str, Trial], results: Path) -> set[str]:
+def _gathered(trials: dict[str, Trial], tables: dict[str, pd.DataFrame]) -> set[str]:
     """Fingerprints of the trials with rows in every table that they belong to: a kill may leave them in some."""
-    runs, curves, devices = (set(read_table(name, results).get("run", [])) for name in TABLES)
+    runs, curves, devices = (set(tables[name].get("run", [])) for name in TABLES)
     return {
         run
         for run, trial in trials.items()
@@ -195,19 +195,22 @@ def _gathered(trials: dict[str, Trial], results: Path) -> set[str]:
     }
 
 
-def _gather_runs(declared: dict[str, Trial], folder: Path, results: Path) -> None:
-    """Finished trials into the tables of all trials; rows that no experiment declares any more are left out."""
+def _gather_runs(trials: dict[str, Trial], folder: Path, results: Path, *, only: bool) -> None:
+    """Finished trials into the tables of all trials; with `only`, rows of others are left out."""
     tables = {name: read_table(name, results) for name in TABLES}
-    known = _gathered(declared, results)
-    fresh = [folder / run / "result.json" for run in declared if run not in known]
+    known = _gathered(trials, tables)
+    fresh = [folder / run / "result.json" for run in trials if run not in known]
     parts = [_tables(read_json("result", path, _RESULT, _FORMAT)) for path in fresh if path.exists()]
     for name, keys in TABLES.items():
         table = pd.concat([tables[name], *(part[name] for part in parts if name in part)])
         if len(table):
-            table = table[table["run"].isin(list(declared))].drop_duplicates(keys.split(), keep="last")
-            table = table.sort_values(keys.split(), kind="stable")
+            table = table[table["run"].isin(list(trials))] if only else table
+            table = table.drop_duplicates(keys.split(), keep="last").sort_values(keys.split(), kind="stable")
             if not tables[name].equals(table.reset_index(drop=True)):
                 write_table(name, table, results)
+
+
+def _keep_policies(folder: Path, results: Path) -> None:
     for scenario, method in KEPT:
         policy = folder / Trial(method, load_scenario(scenario), 0, TRAINING).fingerprint / "policy.safetensors"
         if policy.exists():
@@ -232,7 +235,8 @@ def collect(
 
 def _collect(profile: str, folder: Path, results: Path, own: dict[str, Experiment] | None) -> None:
     declared = own or experiments.experiments()
-    _gather_runs(trials_of(declared, profile, own), folder, results)
+    _gather_runs(trials_of(declared, profile, own), folder, results, only=True)
+    _keep_policies(folder, results)
     runs = read_table("runs.csv", results)
     if len(runs):
         for name, experiment in declared.items():
@@ -257,7 +261,7 @@ def run(
     progress: Callable[[int, int], None] = lambda done, total: None,
     own: dict[str, Experiment] | None = None,
 ) -> list[str]:
-    """Compute what is missing of some experiments, then write their tables; an interrupt writes what is there.
+    """Compute what is missing of some experiments, then write their tables; an interrupt keeps what is finished.
 
     Returns what went wrong, one line a trial that failed.
 
@@ -282,7 +286,7 @@ def run(
     folder = make_folder("folder", folder or runs_folder())
     results = make_folder("results", results or home() / "results")
     with looking_at(results):
-        known = _gathered(trials, results)
+        known = _gathered(trials, {name: read_table(name, results) for name in TABLES})
     missing = [trial for run, trial in trials.items() if run not in known]
     progress(len(trials) - len(missing), len(trials))
     failures = []
@@ -290,6 +294,12 @@ def run(
         for done, (_, failure) in enumerate(compute(missing, folder, jobs), len(trials) - len(missing) + 1):
             failures += [failure] if failure else []
             progress(done, len(trials))
-    finally:
-        collect(profile, folder, results, own)
+    except BaseException:  # what belongs to the experiments is gathered by the run that goes on
+        with writing(results):
+            _gather_runs(trials, folder, results, only=False)
+        raise
+    collect(profile, folder, results, own)
     return failures
+
+
+check_calls(globals())

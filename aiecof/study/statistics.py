@@ -12,7 +12,7 @@ import scipy  # scipy.stats loads at its first use, which spares the command lin
 from numpy.typing import ArrayLike
 from scipy.special import stdtr, stdtrit
 
-from aiecof.checks import InvalidInput, check_choice, check_integer, check_number
+from aiecof.checks import InvalidInput, check_calls, check_choice, check_integer, check_number
 
 
 class Interval(NamedTuple):
@@ -108,8 +108,11 @@ def one_sided(differences: ArrayLike) -> float:
 
 def holm(chances: Sequence[float]) -> list[float]:
     """p values of several comparisons, adjusted so that one false finding among all has the level's chance (Holm)."""
+    chances = _numbers("chances", chances)
+    if chances.ndim != 1 or not ((chances >= 0.0) & (chances <= 1.0)).all():
+        raise InvalidInput("chances", chances.tolist(), "numbers between 0 and 1")
     order = np.argsort(chances)
-    raised = np.asarray(chances, float)[order] * np.arange(len(order), 0, -1)
+    raised = chances[order] * np.arange(len(order), 0, -1)
     adjusted = np.empty(len(order))
     adjusted[order] = np.minimum(np.maximum.accumulate(raised), 1.0)
     return adjusted.tolist()
@@ -147,13 +150,23 @@ def rank_correlation(first: ArrayLike, second: ArrayLike) -> float:
 
 def _present(values: ArrayLike) -> np.ndarray:
     """The values as a flat array, without NaN."""
-    values = np.asarray(values, float).ravel()
+    values = _numbers("values", values).ravel()
     return values[~np.isnan(values)]
+
+
+def _numbers(name: str, values: ArrayLike) -> np.ndarray:
+    try:
+        found = np.asarray(values, float)
+    except (TypeError, ValueError):
+        raise InvalidInput(name, values, "numbers") from None
+    if np.asarray(values).dtype.kind not in "biuf" and found.size or np.isinf(found).any():
+        raise InvalidInput(name, values, "numbers, or NaN for what is a mean over nothing")
+    return found
 
 
 def _pairs(first: ArrayLike, second: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Both as flat arrays, without the pairs that hold a NaN."""
-    first, second = np.asarray(first, float), np.asarray(second, float)
+    first, second = _numbers("first", first), _numbers("second", second)
     if first.shape != second.shape:
         raise InvalidInput("second", f"shape {second.shape}", f"as many values as in first, shape {first.shape}")
     present = ~(np.isnan(first) | np.isnan(second))
@@ -196,3 +209,6 @@ def _resampled(
         drawable, of_drawn, n_resamples=resamples, confidence_level=level, method="percentile", rng=seed
     ).confidence_interval
     return Interval(float(statistic(*groups)), float(low), float(high))
+
+
+check_calls(globals())

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from aiecof.checks import InvalidInput, check_choice
+from aiecof.checks import InvalidInput, check_calls, check_choice
 from aiecof.files import (
     PACKAGE,
     alone_beside,
@@ -332,3 +332,6 @@ def declared(name: str, results: Path | None = None) -> Declared:
     """What an experiment was declared as when its results were gathered."""
     found = manifest(results).experiments
     return found[check_choice("experiment", name, tuple(found))]
+
+
+check_calls(globals())

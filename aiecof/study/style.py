@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import ArrayLike
 
+from aiecof.checks import check_calls, check_choice
 from aiecof.metrics import ANY, METRICS
 from aiecof.study.curves import MEASURES
 from aiecof.study.paper import NAMES
@@ -122,12 +123,20 @@ def panels(rows: int = 1, columns: int = 1, height: float = 2.6, **options) -> t
     return plt.subplots(rows, columns, **options)
 
 
+def check_columns(rows: pd.DataFrame, metric: str, **columns: str) -> None:
+    """`InvalidInput` for a metric, or for a column under some parameter's name, that the rows do not have."""
+    check_choice("metric", metric, tuple(name for name in MEASURES if name in rows))
+    for name, column in columns.items():
+        check_choice(name, column, tuple(map(str, rows)))
+
+
 def stressed(rows: pd.DataFrame, metric: str, by: str = "method", ours: str = "") -> dict[str, str]:
     """Who gets an accent: TOPPO the first, and the best of the others the second; without TOPPO the best the first.
 
     ours : str
         Who has the first accent although no row is its own.
     """
+    check_columns(rows, metric, by=by)
     better = METRICS[metric].better if metric in METRICS else -1
     ranked = (better * rows.groupby(by)[metric].mean()).sort_values(ascending=False).index
     first = [ours] if ours else [name for name in ranked if name in ("toppo", "TOPPO")]
@@ -218,6 +227,7 @@ def intervals(rows: pd.DataFrame, by: str, metric: str, within: tuple[float, flo
     within : (float, float) or None
         Lowest and highest value there can be; None takes those of the metric. Of differences it is `ANY`.
     """
+    check_columns(rows, metric, by=by)
     groups = rows.groupby(by, sort=False)[metric]
     within = MEASURES[metric].within if within is None else within
     found = pd.DataFrame({value: mean_interval(entries, within=within)._asdict() for value, entries in groups}).T
@@ -238,6 +248,7 @@ def draw_curves(
     accents: Mapping[str, str] | None = None,
 ) -> None:
     """Moving means over `window` episodes, averaged over seeds, with bands, one a value of `by`; accents in colour."""
+    check_columns(curves, metric, by=by, curves="episode")
     accents = stressed(curves, metric, by) if accents is None else accents
     for value, group in curves.groupby(by, sort=False):
         wide = group.pivot(index="episode", columns="seed", values=metric).rolling(window, min_periods=1).mean()
@@ -269,6 +280,7 @@ def draw_sweep(
 
     Equal values stand side by side, so that none hides another.
     """
+    check_columns(rows, metric, by=by, x=x)
     accents = stressed(rows, metric, by) if accents is None else accents
     groups, dashed = list(rows.groupby(by, sort=False)), manifest(results).of_kind("rule")
     values = np.unique(rows[x])
@@ -290,3 +302,6 @@ def draw_points(ax: Axes, rows: pd.DataFrame, by: str, metric: str) -> None:
     ax.errorbar(found["mean"], y, xerr=errors_of(found), fmt="o", color=FIRST, ms=5, capsize=3)
     ax.set(yticks=y, yticklabels=map(called, found.index), ylim=(len(found) - 0.5, -0.5))
     ax.set(xlim=axis_range([*rows[metric], 0.0]))
+
+
+check_calls(globals())
