@@ -6,13 +6,14 @@ Numba more than the equations do. `p` is the record `simulator.parameters` makes
 """
 
 import hashlib
+from collections import namedtuple
 from pathlib import Path
-from typing import NamedTuple
 
 import numba
 import numpy as np
 from numba import njit
 
+from aiecof.files import cache_folder
 from aiecof.system import model, objective, observations
 from aiecof.system.observations import DEADLINE, SERVERS, SIZE, TASK_INDEX, WAIT, WORKLOAD
 
@@ -21,7 +22,9 @@ from aiecof.system.observations import DEADLINE, SERVERS, SIZE, TASK_INDEX, WAIT
 _SOURCES = [Path(source.__file__) for source in (model, objective, observations)] + [Path(__file__)]
 _STATE = hashlib.sha256(b"".join(path.read_bytes() for path in _SOURCES)).hexdigest()[:12]
 _OTHERS_CACHE = numba.config.CACHE_DIR
-numba.config.CACHE_DIR = str(Path(_OTHERS_CACHE or Path(__file__).parent / "__pycache__") / f"kernels-{_STATE}")
+_CACHE = cache_folder(f"kernels-{_STATE}", _OTHERS_CACHE)
+numba.config.CACHE_DIR = str(_CACHE or _OTHERS_CACHE)
+compiled = njit(cache=_CACHE is not None)
 
 COMPLETED, DROPPED, IN_FLIGHT = 1, 2, 3
 
@@ -39,48 +42,22 @@ TOTAL = np.dtype(
 )
 
 
-class Arrays(NamedTuple):
-    """Everything a kernel reads or writes, first axis B."""
+_DRAWN = "size density device_frequency server_frequency rate"
+Arrays = namedtuple("Arrays", _DRAWN + " devices channel_end server_end load moments totals tasks terms")
+"""Everything a kernel reads or writes, as NumPy arrays with first axis B."""
 
-    size: np.ndarray
-    density: np.ndarray
-    device_frequency: np.ndarray
-    server_frequency: np.ndarray
-    rate: np.ndarray
-    devices: np.ndarray
-    channel_end: np.ndarray
-    server_end: np.ndarray
-    load: np.ndarray
-    moments: np.ndarray
-    totals: np.ndarray
-    tasks: np.ndarray
-    terms: np.ndarray
+_STAGES = "delay wait transmission_wait transmission computing waiting_energy transmission_energy computing_energy"
+Outcome = namedtuple("Outcome", "dropped lost start end " + _STAGES)
+"""What a decision does to its task: two flags, then slots, and energies in joules."""
 
 
-class Outcome(NamedTuple):
-    """What a decision does to its task; slots, and energies in joules."""
-
-    dropped: bool
-    lost: bool
-    start: float
-    end: float
-    delay: float
-    wait: float
-    transmission_wait: float
-    transmission: float
-    computing: float
-    waiting_energy: float
-    transmission_energy: float
-    computing_energy: float
-
-
-@njit(cache=True)
+@compiled
 def _part(value, until):
     """The part of a stage that fits in the time that is left."""
     return min(value, max(until, 0.0))
 
 
-@njit(cache=True)
+@compiled
 def _counted_energy(p, dropped, whole, spent):
     """Energy that counts for a task: all of it, or what the reading says of a dropped one (R21)."""
     if not dropped or p["dropped_energy"] == 1:
@@ -88,7 +65,7 @@ def _counted_energy(p, dropped, whole, spent):
     return spent if p["dropped_energy"] == 0 else 0.0
 
 
-@njit(cache=True)
+@compiled
 def _processor_energy(p, dropped, size, density, frequency, wait, waited, computed):
     """Static and dynamic energy of a task on a device or a server [J]."""
     step, power = p["slot_duration"], p["waiting_power"]
@@ -99,7 +76,7 @@ def _processor_energy(p, dropped, size, density, frequency, wait, waited, comput
     return static, _counted_energy(p, dropped, dynamic, dynamic * done)
 
 
-@njit(cache=True)
+@compiled
 def run_locally(p, size, density, frequency, previous_end, slot):
     """What becomes of a task on its device."""
     wait = model.waiting_delay(previous_end, slot)  # (2)
@@ -113,7 +90,7 @@ def run_locally(p, size, density, frequency, previous_end, slot):
     return Outcome(dropped, False, slot + wait, end, delay, waited, 0.0, 0.0, computed, static, 0.0, dynamic)
 
 
-@njit(cache=True)
+@compiled
 def run_on_server(p, size, density, frequency, rate, channel_end, server_end, slot):
     """What becomes of a task that is sent to a server."""
     step = p["slot_duration"]
@@ -140,7 +117,7 @@ def run_on_server(p, size, density, frequency, rate, channel_end, server_end, sl
     return Outcome(dropped, lost, start, end, delay, waited, queued, sent, computed, static, radio, dynamic)
 
 
-@njit(cache=True)
+@compiled
 def _load_of(p, device, busy):
     """Load of a device in a slot, in the chosen reading of Eq. (12)."""
     if p["local_share_load"]:
@@ -148,7 +125,7 @@ def _load_of(p, device, busy):
     return min(busy, p["load_cap"])  # (12), as the busy share of the slot (R13)
 
 
-@njit(cache=True)
+@compiled
 def _book_load(p, load, outcome, size, density, frequency):
     """Enter the slots in which a local task will execute into its device's load, (T,)."""
     finish = outcome.start + outcome.computing
@@ -166,7 +143,7 @@ def _book_load(p, load, outcome, size, density, frequency):
         slot += 1
 
 
-@njit(cache=True)
+@compiled
 def _add_to_history(p, device, place, dropped, energy, delay):
     device["energy"] += energy
     device["delay"] += delay
@@ -177,7 +154,7 @@ def _add_to_history(p, device, place, dropped, energy, delay):
         device["failed"] += dropped
 
 
-@njit(cache=True)
+@compiled
 def _add_to_totals(total, fate, place, energy, delay, load, reward, cost):
     total["tasks"] += 1.0
     total["local"] += place == 0
@@ -197,7 +174,7 @@ def _add_to_totals(total, fate, place, energy, delay, load, reward, cost):
         total["dropped"] += 1.0
 
 
-@njit(cache=True)
+@compiled
 def _record(task, place, fate, outcome, load, cost, reward):
     task["place"], task["fate"] = place, fate
     task["wait_slots"], task["transmission_wait_slots"] = outcome.wait, outcome.transmission_wait
@@ -208,7 +185,7 @@ def _record(task, place, fate, outcome, load, cost, reward):
     task["load"], task["cost"], task["reward"] = load, cost, reward
 
 
-@njit(cache=True)
+@compiled
 def scaled_cost(p, energy, delay, dropped, load):
     """Cost of a task whose delay and energy are measured in the units of R20."""
     weights = p["weight_delay"], p["weight_energy"], p["weight_drop"], p["weight_load"]
@@ -216,7 +193,7 @@ def scaled_cost(p, energy, delay, dropped, load):
     return objective.task_cost(delay, energy, dropped, load, weights[0], weights[1], weights[2], weights[3])  # (25)
 
 
-@njit(cache=True)
+@compiled
 def _sum_loads(p, devices, load, slot, moments):
     """Sum of the devices' loads and of their squares at the start of a slot."""
     moments[:] = 0.0
@@ -226,7 +203,7 @@ def _sum_loads(p, devices, load, slot, moments):
         moments[1] += busy * busy
 
 
-@njit(cache=True)
+@compiled
 def _exchange_load(moments, count, before, after):
     """Variance of the devices' loads once one of them has changed (R32)."""
     moments[0] += after - before
@@ -235,7 +212,7 @@ def _exchange_load(moments, count, before, after):
     return max(moments[1] / count - mean * mean, 0.0)
 
 
-@njit(cache=True)
+@compiled
 def _fate(p, outcome, slots):
     """What becomes of a task (R15)."""
     if p["exclude_in_flight"] and outcome.end > slots - 1.0 + model.ROUND_OFF:
@@ -243,7 +220,7 @@ def _fate(p, outcome, slots):
     return DROPPED if outcome.dropped else COMPLETED
 
 
-@njit(cache=True)
+@compiled
 def _settle(p, total, device, place, outcome, energy, load, load_variance, slot, slots):
     """Fate, cost and reward of a task, entered into the totals."""
     fate, delay, dropped = _fate(p, outcome, slots), outcome.delay * p["slot_duration"], outcome.dropped
@@ -256,7 +233,7 @@ def _settle(p, total, device, place, outcome, energy, load, load_variance, slot,
     return fate, cost, reward
 
 
-@njit(cache=True)
+@compiled
 def _decide(p, a, b, slot, first, actions, rewards):
     """Decisions of devices first .. first + K - 1 of one replica; actions and rewards are (K,)."""
     size, density, clock, rate = a.size[b, slot], a.density[b, slot], a.device_frequency[b], a.rate[b]
@@ -299,7 +276,7 @@ def _decide(p, a, b, slot, first, actions, rewards):
         total["load_slots"] += moments[0]
 
 
-@njit(cache=True)
+@compiled
 def decide_replicas(p, a, slot, first, actions, rewards, seen):
     """`_decide` in every replica, actions and rewards (B, K); seen, (B, M, F) or empty: what devices see afterwards."""
     for b in range(actions.shape[0]):
@@ -308,7 +285,7 @@ def decide_replicas(p, a, slot, first, actions, rewards, seen):
         observe(p, a, slot + 1, seen)
 
 
-@njit(cache=True)
+@compiled
 def run_episodes(p, a, actions, rewards):
     """All slots of all replicas; actions and rewards are (B, T, M)."""
     for b in range(actions.shape[0]):
@@ -316,7 +293,7 @@ def run_episodes(p, a, actions, rewards):
             _decide(p, a, b, slot, 0, actions[b, slot], rewards[b, slot])
 
 
-@njit(cache=True)
+@compiled
 def observe(p, a, slot, observations):
     """Write what every device sees at the start of a slot, (B, M, F)."""
     replicas, devices, _ = observations.shape
