@@ -23,11 +23,12 @@ def repository_address(app) -> str:
     return app.config.html_theme_options.get("repository_url", "")
 
 
-def drop_buttons(app, config):
-    """Show no button that would lead nowhere."""
-    if not repository_address(app):
-        unused = {"use_repository_button": False, "use_issues_button": False, "launch_buttons": {}}
-        config.html_theme_options.update(unused)
+def set_buttons(app, config):
+    """Show the buttons that lead to the repository or start from it, if it has an address."""
+    options, known = config.html_theme_options, bool(repository_address(app))
+    options.update(use_repository_button=known, use_issues_button=known)
+    if not known:
+        options["launch_buttons"] = {}
 
 
 def clone(address: str) -> str:
@@ -84,7 +85,7 @@ def publish(app, exception):
 def setup(app):
     """Before other extensions read a page."""
     app.setup_extension("sphinx.ext.autodoc")
-    app.connect("config-inited", drop_buttons)
+    app.connect("config-inited", set_buttons)
     app.connect("source-read", fill)
     app.connect("autodoc-process-docstring", adapt_docstring, priority=100)
     app.connect("doctree-resolved", link_names)

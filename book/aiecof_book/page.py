@@ -20,13 +20,28 @@ from matplotlib.figure import Figure
 from aiecof import __version__
 from aiecof.checks import InvalidInput
 from aiecof.study import claims, figures
+from aiecof.study.curves import MEASURES
 from aiecof.study.evidence import PRIMARY, Facts
-from aiecof.study.statistics import mean_interval
-from aiecof.study.style import COLOURS, RC
+from aiecof.study.statistics import Interval, mean_interval
+from aiecof.study.style import COLOURS, RC, in_style
 from aiecof_book.tables import html_table
 
 plt.rcParams.update(RC)  # a page draws in one style, also what it draws itself
 _numbers = count(1)
+
+
+def _readable() -> None:
+    """Have cells print numbers and intervals with four digits."""
+    from IPython import get_ipython
+
+    if (shell := get_ipython()) is not None:
+        plain = shell.display_formatter.formatters["text/plain"]
+        plain.float_precision = "%.4g"
+        fields = "Interval(mean={0.mean:.4g}, low={0.low:.4g}, high={0.high:.4g})"
+        plain.for_type(Interval, lambda value, printer, _: printer.text(fields.format(value)))
+
+
+_readable()
 
 
 class FalseSentence(AssertionError):
@@ -105,29 +120,30 @@ def answer(finding: Checked, number: Checked, why: str) -> None:
     quotable("number", number)
 
 
-def predict(question: str, options: Mapping[str, tuple[bool, str]], figure: str) -> None:
+def predict(question: str, options: Mapping[str, bool | str], reply: Checked, figure: str) -> None:
     """A prediction to choose before the figure that answers it; at most two a page.
 
     options : mapping
-        What can be chosen -> whether the results say so, and what to reply to who has chosen it.
+        What can be chosen -> whether the results say so. Text is no, and a word to whoever has chosen it.
+    reply : Checked
+        What the results say, and why.
     figure : str
         Name of the figure or table that answers, further down the page.
     """
-    if sum(bool(right) for right, _ in options.values()) != 1:
-        raise FalseSentence(f'the results must bear out one of the options of "{question}": {[*options]}')
+    _must_be_checked(reply=reply)
+    hints = [answer if isinstance(answer, str) else "" for answer in options.values()]
+    right = [k for k, answer in enumerate(options.values()) if not isinstance(answer, str) and answer]
+    if len(right) != 1:
+        raise FalseSentence(f'the results must bear out one of the options of "{question}": {dict(options)}')
     name = f"prediction-{next(_numbers)}"
     choices = "".join(
-        f'<label><input type="radio" name="{name}" value="{k}"> {_inline(option)}</label>'
-        for k, option in enumerate(options)
-    )
-    replies = "".join(
-        f"<dt>{_inline(option)}</dt><dd{' data-right' * bool(right)}>{_inline(reply)}</dd>"
-        for option, (right, reply) in options.items()
+        f'<label data-hint="{escape(hint)}"><input type="radio" name="{name}"> <span>{_inline(option)}</span></label>'
+        for option, hint in zip(options, hints, strict=True)
     )
     _show_html(
-        f'<form class="predict" data-figure="{escape(figure)}"><fieldset><legend><b>Predict.</b> {_inline(question)}'
-        f"</legend>{choices}</fieldset>"
-        f"<details><summary>What the results say</summary><dl>{replies}</dl></details>"
+        f'<form class="predict" data-figure="{escape(figure)}" data-right="{right[0]}">'
+        f"<fieldset><legend><b>Predict.</b> {_inline(question)}</legend>{choices}</fieldset>"
+        f"<details><summary>What the results say</summary><p>{_inline([*options][right[0]])}. {_inline(reply)}</p></details>"
         '<p class="reply" aria-live="polite"></p></form>'
     )
 
@@ -135,12 +151,26 @@ def predict(question: str, options: Mapping[str, tuple[bool, str]], figure: str)
 def summary(rows: pd.DataFrame, by: str | list[str], metrics: Iterable[str]) -> pd.DataFrame:
     """Mean and 95 % interval over seeds of some metrics, one row for each value of `by`, for `table`."""
     groups = rows.groupby(by, sort=False)
-    found = {name: [mean_interval(group[metric]) for metric in metrics] for name, group in groups}
+    found = {
+        name: [mean_interval(group[metric], within=MEASURES[metric].within) for metric in metrics]
+        for name, group in groups
+    }
     index = pd.MultiIndex.from_tuples(found, names=by) if isinstance(by, list) else pd.Index([*found], name=by)
     table = pd.DataFrame(index=index, columns=[*metrics], dtype=object)
     for column, metric in enumerate(table):
         table[metric] = pd.Series([values[column] for values in found.values()], index=index, dtype=object)
     return table
+
+
+def compared(columns: Mapping[str, pd.Series], names: Iterable[str]) -> pd.DataFrame:
+    """Mean and 95 % interval of several columns of values for each name, for `table`.
+
+    columns : mapping
+        Head -> values, with the names as the first level of their index.
+    """
+    names = [*names]
+    found = {head: [mean_interval(values.loc[name]) for name in names] for head, values in columns.items()}
+    return pd.DataFrame({head: pd.Series(cells, index=names, dtype=object) for head, cells in found.items()})
 
 
 def table(rows: pd.DataFrame, caption: str, name: str = "", best: Mapping[str, int] | None = None) -> None:
@@ -160,7 +190,7 @@ def table(rows: pd.DataFrame, caption: str, name: str = "", best: Mapping[str, i
 def svg_of(fig: Figure, alt: str) -> str:
     """The figure as SVG to stand in a page: its text is text, its colours follow the page's; it is closed."""
     drawn = io.StringIO()
-    with plt.rc_context(RC):
+    with in_style():
         fig.savefig(drawn, format="svg", metadata={"Date": None})
     plt.close(fig)
     text = drawn.getvalue()
