@@ -143,7 +143,8 @@ def predict(question: str, options: Mapping[str, bool | str], reply: Checked, fi
     _show_html(
         f'<form class="predict" data-figure="{escape(figure)}" data-right="{right[0]}">'
         f"<fieldset><legend><b>Predict.</b> {_inline(question)}</legend>{choices}</fieldset>"
-        f"<details><summary>What the results say</summary><p>{_inline([*options][right[0]])}. {_inline(reply)}</p></details>"
+        "<details><summary>What the results say</summary>"
+        f"<p>{_inline([*options][right[0]])}. {_inline(reply)}</p></details>"
         '<p class="reply" aria-live="polite"></p></form>'
     )
 
