@@ -1,39 +1,58 @@
 """Make the students' edition of the labs in `_build/labs` and prove that the grading works; `make labs` calls this.
 
-Two hand-ins are graded: the solved source must get full marks in every lab, the untouched release none. The release
-must hold neither a solution nor a hidden test. `python labs/build.py FOLDER` does the same for a teacher's own sources,
-a folder with one lab in each subfolder.
+nbgrader grades two hand-ins of each lab: the solved source must get full marks, the untouched release none, and the
+release must hold neither a solution nor a hidden test. The sandbox grades the hand-ins of `labs/handins`: right answers
+by another road, wrong ones, cheats. `--year N` makes a variant with other numbers, networks and claims, and its key;
+with `--students LIST` each line of the list gets a variant. `python labs/build.py FOLDER` takes a teacher's own labs.
 """
 
+import argparse
 import os
 import shutil
 import sys
+import tempfile
+import time
 import warnings
 from pathlib import Path
 from unittest.mock import patch
 
 import nbformat
+import regressions
+from checking import grade, read, with_year
+from nbformat import NotebookNode
 from nbgrader.apps.api import NbGraderAPI
 from nbgrader.coursedir import CourseDirectory
+from nbgrader.preprocessors import CheckCellMetadata, LimitOutput, NbGraderPreprocessor, SaveAutoGrades
+from sandbox import Sandbox, SandboxError, available
 from sqlalchemy.exc import SAWarning
 from traitlets.config import Config
 from traitlets.config.loader import PyFileConfigLoader
 
 LABS = Path(__file__).resolve().parent
-TARGET = LABS.parent / "_build/labs"
+SOURCE, TARGET = LABS / "source", LABS.parent / "_build/labs"
 SOLVED, EMPTY = "solved", "empty"
 REGIONS = ("SOLUTION", "HIDDEN TESTS")
+TRIES = 20  # variants to look through until one lets the solution have all points
 
 
 class LabError(Exception):
-    """A lab that cannot be released as it is; the message says why."""
+    """A lab or an export that cannot be used as it is; the message says why."""
 
 
-def course(root: Path, database: Path) -> NbGraderAPI:
+def sources(folder: Path) -> dict[str, NotebookNode]:
+    """The solved labs of a folder, with one lab in each subfolder."""
+    found = {path.stem: read(path) for path in sorted(folder.glob("*/*.ipynb")) if path.stem == path.parent.name}
+    if not found:
+        raise LabError(f"{folder}: no lab there; a lab is a folder with a notebook of its name")
+    return found
+
+
+def course(root: Path, database: Path, **changes) -> NbGraderAPI:
     """Nbgrader on the course in `root`, with the settings that a teacher uses."""
     settings: Config = PyFileConfigLoader("nbgrader_config.py", path=str(LABS)).load_config()
     settings.CourseDirectory.root = str(root)
     settings.CourseDirectory.db_url = f"sqlite:///{database}"
+    settings.Autograde |= changes
     return NbGraderAPI(CourseDirectory(config=settings), config=settings)
 
 
@@ -43,7 +62,7 @@ def done(result: dict, what: str) -> None:
         raise LabError(f"{what} failed:\n{result.get('log', '')}{result.get('error', '')}")
 
 
-def secrets(source: nbformat.NotebookNode) -> set[str]:
+def secrets(source: NotebookNode) -> set[str]:
     """Lines that stand in solutions and hidden tests and nowhere else."""
     inside, outside = set(), set()
     for cell in source.cells:
@@ -55,32 +74,58 @@ def secrets(source: nbformat.NotebookNode) -> set[str]:
     return {line for line in inside - outside if len(line) > 3}
 
 
-def leaks(source: nbformat.NotebookNode, released: nbformat.NotebookNode) -> list[str]:
+def leaks(source: NotebookNode, released: NotebookNode) -> list[str]:
     """Lines of solutions and hidden tests that the release shows."""
     shown = {line.strip() for cell in released.cells for line in cell.source.splitlines()}
     return sorted(secrets(source) & shown)
 
 
-def release(lab: str, api: NbGraderAPI, root: Path) -> None:
+def release(lab: str, api: NbGraderAPI, root: Path) -> NotebookNode:
     """Write `release/<lab>` and its zip file."""
     done(api.generate_assignment(lab), f"{lab}: the release")
-    shown = leaks(*(nbformat.read(root / step / lab / f"{lab}.ipynb", 4) for step in ("source", "release")))
-    if shown:
+    solved, released = (read(root / step / lab / f"{lab}.ipynb") for step in ("source", "release"))
+    if shown := leaks(solved, released):
         raise LabError(f"{lab}: the release shows " + "; ".join(shown))
     shutil.make_archive(str(root / "zip" / lab), "zip", root / "release", lab)
+    return released
 
 
-def points(lab: str, api: NbGraderAPI, hand_ins: dict[str, Path]) -> dict[str, float]:
-    """Points of each hand-in and `max`, after automatic grading."""
-    found = {}
-    for student, folder in hand_ins.items():
-        handed_in = Path(api.coursedir.format_path("submitted", student, lab))
-        shutil.copytree(folder, handed_in)
-        done(api.autograde(lab, student), f"{lab}: grading {student}")
-        with api.gradebook as book:
-            submission = book.find_submission(lab, student)
-            found |= {student: submission.score, "max": submission.max_score}
-    return found
+def points(lab: str, api: NbGraderAPI, student: str, notebook: NotebookNode) -> tuple[float, float]:
+    """Points of a hand-in and the most possible, after nbgrader's own grading."""
+    handed_in = Path(api.coursedir.format_path("submitted", student, lab))
+    handed_in.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, handed_in / f"{lab}.ipynb")
+    done(api.autograde(lab, student, force=True), f"{lab}: grading {student}")
+    with api.gradebook as book:
+        submission = book.find_submission(lab, student)
+        return submission.score, submission.max_score
+
+
+class Executed(NbGraderPreprocessor):
+    """Stands where nbgrader would run a notebook: takes the one that the sandbox has run."""
+
+    notebooks: dict[tuple[str, str], NotebookNode] = {}
+
+    def preprocess(self, nb, resources):
+        """The notebook with its outputs."""
+        return self.notebooks[resources["nbgrader"]["student"], resources["nbgrader"]["assignment"]], resources
+
+
+def record(root: Path, lab: str, source: NotebookNode, graded: dict[str, NotebookNode]) -> None:
+    """Enter hand-ins that the sandbox has run into nbgrader's grade book, and write a page for each student."""
+    (root / "source" / lab).mkdir(parents=True, exist_ok=True)
+    nbformat.write(source, root / "source" / lab / f"{lab}.ipynb")
+    shutil.copy(LABS / "nbgrader_config.py", root)
+    steps = [Executed, LimitOutput, SaveAutoGrades, CheckCellMetadata]
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as scratch:
+        warnings.simplefilter("ignore", SAWarning)  # nbgrader's own way with its database
+        with patch.dict(os.environ, surroundings(Path(scratch))):
+            api = course(root, root / "gradebook.db", autograde_preprocessors=steps)
+            done(api.generate_assignment(lab, force=True), f"{lab}: the release")
+            for student, notebook in graded.items():
+                Executed.notebooks = {(student, lab): notebook}
+                points(lab, api, student, notebook)
+                done(api.generate_feedback(lab, student, force=True), f"{lab}: feedback for {student}")
 
 
 def surroundings(scratch: Path) -> dict[str, str]:
@@ -92,40 +137,76 @@ def surroundings(scratch: Path) -> dict[str, str]:
     return {"PATH": path} | {name: str(folder) for name, folder in folders.items()}
 
 
-def build(source: Path, target: Path) -> dict[str, dict[str, float]]:
-    """Make and check all labs; returns lab -> points of the solved and of the empty hand-in, and the most possible."""
-    labs = sorted(path.stem for path in source.glob("*/*.ipynb") if path.stem == path.parent.name)
-    if not labs:
-        raise LabError(f"{source}: no lab there; a lab is a folder with a notebook of its name")
+def build(source: Path, target: Path, year: int | None = None) -> list[str]:
+    """Make and check all labs; returns what is wrong with them."""
+    labs = {lab: with_year(notebook, year) for lab, notebook in sources(source).items()}
     shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(source, target / "source", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
-    trial, database = target / "trial", target / "gradebook.db"
+    for lab, notebook in labs.items():
+        (target / "source" / lab).mkdir(parents=True)
+        nbformat.write(notebook, target / "source" / lab / f"{lab}.ipynb")
+    trial, wrong, releases = target / "trial", [], {}
     with patch.dict(os.environ, surroundings(target / "scratch")):
-        author = course(target, database)
+        author = course(target, target / "gradebook.db")
         for lab in labs:
-            release(lab, author, target)
+            releases[lab] = release(lab, author, target)
         shutil.copytree(target / "source", trial / "source")
-        shutil.copy(database, trial)  # the course itself begins without students
-        grader, graded = course(trial, trial / database.name), {}
-        print(f"{'lab':<20}{SOLVED:>8}{EMPTY:>8}{'max':>8}")
+        shutil.copy(target / "gradebook.db", trial)  # the course itself begins without students
+        grader = course(trial, trial / "gradebook.db")
+        print(f"{'lab':<16}{SOLVED:>8}{EMPTY:>8}{'of':>6}{'seconds':>9}")
         for lab in labs:
-            got = graded[lab] = points(lab, grader, {SOLVED: target / "source" / lab, EMPTY: target / "release" / lab})
-            print(f"{lab:<20}{got[SOLVED]:8g}{got[EMPTY]:8g}{got['max']:8g}", flush=True)
+            begin = time.monotonic()
+            full, most = points(lab, grader, SOLVED, labs[lab])
+            none, _ = points(lab, grader, EMPTY, releases[lab])
+            print(f"{lab:<16}{full:8g}{none:8g}{most:6g}{time.monotonic() - begin:9.0f}", flush=True)
+            wrong += [f"{lab}: the solution gets {full:g} of {most:g}"] * (full != most)
+            wrong += [f"{lab}: the untouched edition gets {none:g}"] * (none != 0)
     shutil.rmtree(target / "scratch")
-    return graded
+    if source == SOURCE and year is None:
+        wrong += regressions.check(labs, releases, LABS / "handins", trusted=not available())
+    return wrong
+
+
+def personal(source: Path, target: Path, students: list[str], year: int) -> None:
+    """A variant of each lab for each student, in `personal/<student>/`, and `personal/key.csv` that tells its year."""
+    labs, rows = sources(source), []
+    with Sandbox() as sandbox, patch.dict(os.environ, surroundings(target / "scratch")):
+        for number, student in enumerate(students):
+            for lab, notebook in labs.items():
+                for years in range(year + number * TRIES, year + (number + 1) * TRIES):
+                    variant = with_year(notebook, years)
+                    report = grade(variant, variant, sandbox, 300)
+                    if report.points == report.most:
+                        break
+                else:
+                    raise LabError(f"{lab}: no variant for {student} lets the solution have all points")
+                root = target / "personal" / student
+                (root / "source" / lab).mkdir(parents=True)
+                nbformat.write(variant, root / "source" / lab / f"{lab}.ipynb")
+                release(lab, course(root, root / "gradebook.db"), root)
+                rows.append(f"{student},{lab},{years}\n")
+    shutil.rmtree(target / "scratch")
+    (target / "personal/key.csv").write_text("student,lab,year\n" + "".join(rows), "utf-8")
 
 
 def main(arguments: list[str], target: Path = TARGET) -> int:
     """Build, print a table of points, and return the exit code."""
+    parser = argparse.ArgumentParser(description="Make the students' edition of the labs and try out the grading.")
+    parser.add_argument("source", type=Path, nargs="?", default=SOURCE, help="a folder with a lab in each subfolder")
+    parser.add_argument("--year", type=int, help="the variant; it is left in _build/labs/YEAR, its key in source/")
+    parser.add_argument(
+        "--students", type=Path, help="a list of students, a line each: a variant for each, from --year on"
+    )
+    options = parser.parse_args(arguments)
+    target = target if options.year is None else target / str(options.year)
     warnings.filterwarnings("ignore", category=SAWarning)  # nbgrader's own way with its database
     try:
-        graded = build(Path(arguments[0]) if arguments else LABS / "source", target)
-    except LabError as error:
-        print(error, file=sys.stderr)
-        return 1
-    wrong = [lab for lab, got in graded.items() if (got[SOLVED], got[EMPTY]) != (got["max"], 0)]
+        wrong = build(options.source, target, options.year)
+        if options.students and not wrong:
+            personal(options.source, target, options.students.read_text("utf-8").split(), options.year or 1)
+    except (LabError, SandboxError, OSError) as error:
+        wrong = [str(error)]
     if wrong:
-        print(f"The solution must get full marks, the untouched release none: {', '.join(wrong)}", file=sys.stderr)
+        print(*wrong, sep="\n", file=sys.stderr)
         return 1
     print(f"The students' edition: {target / 'zip'}")
     return 0
