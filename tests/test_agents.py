@@ -8,7 +8,7 @@ from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from stable_baselines3.common.callbacks import BaseCallback
 
 from aiecof.agents.methods import METHODS
-from aiecof.agents.networks import CausalTransformer, ToppoPolicy
+from aiecof.agents.networks import CausalTransformer, ToppoPolicy, two_level_log_probs
 from aiecof.agents.toppo import TOPPO, clipped_objective, value_loss
 from aiecof.checks import InvalidInput
 from aiecof.envs import OffloadingVecEnv
@@ -16,6 +16,7 @@ from aiecof.system.scenario import load_scenario
 
 th.set_num_threads(1)
 SMALL = {"devices": 3, "servers": 2, "slots": 20}
+MEMORIES = ("lstm", "lstm_window", "transformer")
 
 
 class Still(BaseCallback):
@@ -39,9 +40,10 @@ def collected(memory="lstm", **kwargs):
     return model
 
 
-@pytest.mark.parametrize("memory", ["lstm", "transformer"])
-def test_ratio_is_one_before_the_first_update(memory):
-    model = collected(memory)
+@pytest.mark.parametrize("head", ["flat", "two_level"])
+@pytest.mark.parametrize("memory", MEMORIES)
+def test_ratio_is_one_before_the_first_update(memory, head):
+    model = collected(memory, network={"action_head": head})
     batch = model.minibatch(slice(None))
     _, log_probs, _ = model.policy.evaluate_sequences(
         batch["observations"], batch["actions"], batch["actor_state"], batch["critic_state"]
@@ -51,8 +53,10 @@ def test_ratio_is_one_before_the_first_update(memory):
     assert model.losses(model.minibatch(th.tensor([4, 1, 7])), 0.2)["kl"].abs() < 1e-6
 
 
-def test_log_probabilities_are_those_the_actions_were_drawn_with():
-    model = collected()
+@pytest.mark.parametrize("head", ["flat", "two_level"])
+@pytest.mark.parametrize("memory", MEMORIES)
+def test_log_probabilities_are_those_the_actions_were_drawn_with(memory, head):
+    model = collected(memory, network={"action_head": head})
     data, state = model.rollout_buffer, model.policy.initial_state(model.n_envs)
     for slot in range(model.n_steps):
         if slot == SMALL["slots"]:
@@ -64,7 +68,7 @@ def test_log_probabilities_are_those_the_actions_were_drawn_with():
         th.testing.assert_close(stored, chosen * decides, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("memory", ["lstm", "transformer"])
+@pytest.mark.parametrize("memory", MEMORIES)
 def test_the_future_changes_no_past_output(memory):
     policy = collected(memory).policy
     observations = th.rand(12, 5, policy.features_dim)
@@ -77,7 +81,7 @@ def test_the_future_changes_no_past_output(memory):
         assert not th.allclose(before[7:], after[7:])
 
 
-@pytest.mark.parametrize("memory", ["lstm", "transformer"])
+@pytest.mark.parametrize("memory", MEMORIES)
 def test_a_sequence_cut_in_two_gives_the_same_outputs(memory):
     policy = collected(memory).policy
     observations, state = th.rand(12, 5, policy.features_dim), policy.initial_state(5)
@@ -95,6 +99,83 @@ def test_the_transformer_forgets_what_left_its_window():
     before, after = memory(past, state)[0], memory(changed, state)[0]
     assert not th.allclose(before[4], after[4])
     th.testing.assert_close(before[5:], after[5:])
+
+
+@pytest.mark.parametrize("window", [1, 4])
+def test_a_window_s_decision_depends_on_the_last_observations_alone(window):
+    """On each of the last `window`, on none before; and it is what the LSTM says of those from a zero state."""
+    policy = collected("lstm_window", network={"window": window, "concatenate": False}).policy
+    past = th.rand(9, 2, policy.features_dim)
+    decided = policy.act(past, policy.initial_state(2))[0][-1]
+    for slot in range(9):
+        changed = past.clone()
+        changed[slot] += 1.0
+        after = policy.act(changed, policy.initial_state(2))[0][-1]
+        assert th.equal(after, decided) == (slot < 9 - window)
+    for slot in range(9):
+        output, _ = policy.lstm_actor.lstm(past[max(0, slot + 1 - window) : slot + 1])
+        th.testing.assert_close(policy.lstm_actor(past, policy.initial_state(2))[0][slot], output[-1])
+
+
+def test_a_window_is_carried_from_sequence_to_sequence_and_empty_at_an_episode_s_start():
+    model = collected("lstm_window", network={"window": 4})
+    observations = th.as_tensor(model.rollout_buffer.observations)
+    for name in ("actor_state", "critic_state"):
+        before = model._sequences[name][0].unflatten(1, (4, model.n_envs))
+        assert not before[:, [0, 2]].any()
+        for sequence, slot in ((1, 10), (3, 30)):
+            assert th.equal(before[:, sequence, :, :-1], observations[slot - 3 : slot])
+            assert (before[:, sequence, :, -1] == 1.0).all()
+
+
+@pytest.mark.parametrize("bad", [{"memory": "gru"}, {"action_head": "three"}, {"memory": "lstm_window", "window": 0}])
+def test_an_unknown_part_of_the_network_is_refused(bad):
+    with pytest.raises(InvalidInput, match=next(reversed(bad))):
+        collected(network=bad)
+
+
+def test_two_levels_are_a_coin_and_a_place():
+    """Probabilities, entropy and gradients against the two decisions written out, one after the other (R63)."""
+    scores = 3 * th.randn(50, 5, dtype=th.float64)
+    log_probs = two_level_log_probs(scores)
+    expected = np.empty((50, 5))
+    for row, (stay, *places) in enumerate(scores.tolist()):
+        home = 1 / (1 + np.exp(-stay))
+        expected[row] = [home, *((1 - home) * np.exp(places) / np.exp(places).sum())]
+    np.testing.assert_allclose(log_probs.exp(), expected, rtol=1e-12)
+    coin, where = expected[:, 0], expected[:, 1:] / expected[:, 1:].sum(axis=1, keepdims=True)
+    entropy = -coin * np.log(coin) - (1 - coin) * np.log(1 - coin)
+    entropy -= (1 - coin) * (where * np.log(where)).sum(axis=1)
+    np.testing.assert_allclose(-(log_probs.exp() * log_probs).sum(-1), entropy, rtol=1e-12)
+    assert th.autograd.gradcheck(two_level_log_probs, scores[:3].requires_grad_())
+    assert two_level_log_probs(th.tensor([[90.0, 0.0, 0.0], [-90.0, 0.0, 0.0]])).isfinite().all()
+
+
+@th.no_grad()
+def test_entropies_and_log_probabilities_are_those_of_the_head():
+    model = collected(network={"action_head": "two_level"})
+    batch = model.minibatch(slice(None))
+    states = batch["actor_state"], batch["critic_state"]
+    _, chosen, entropy = model.policy.evaluate_sequences(batch["observations"], batch["actions"], *states)
+    probabilities = model.policy.act(batch["observations"], states[0])[0].exp()
+    th.testing.assert_close(probabilities.sum(-1), th.ones(chosen.shape))
+    for place in np.ndindex(*chosen.shape):
+        decides, own = batch["decides"][place].item(), probabilities[place].numpy()
+        assert chosen[place].item() == pytest.approx(decides * np.log(own[batch["actions"][place]]), abs=1e-5)
+        assert entropy[place].item() == pytest.approx(-decides * (own * np.log(own)).sum(), abs=1e-5)
+
+
+@th.no_grad()
+@pytest.mark.parametrize(("head", "share"), [("flat", 1 / 3), ("two_level", 1 / 2)])
+def test_an_untrained_policy_stays_as_its_head_says(head, share):
+    model = collected(network={"action_head": head})
+    observations = th.as_tensor(model.rollout_buffer.observations)
+    log_probs, _ = model.policy.act(observations, model.policy.initial_state(model.n_envs))
+    assert log_probs[..., 0].exp().numpy() == pytest.approx(share, abs=0.02)
+    starts = th.zeros(40 * model.n_envs)
+    state = RNNStates(*(model.policy.initial_state(40 * model.n_envs) for _ in range(2)))
+    distribution, _ = model.policy.get_distribution(observations.flatten(0, 1), state.pi, starts)
+    assert distribution.distribution.probs[:, 0].numpy() == pytest.approx(share, abs=0.02)
 
 
 def test_memory_is_empty_where_an_episode_starts_and_not_elsewhere():
@@ -232,6 +313,23 @@ def test_without_a_task_all_actions_have_one_value(name):
     assert (with_task.std(dim=1) > 0).all()
     th.testing.assert_close(values, raw.mean(dim=1, keepdim=True).expand(-1, env.action_space.n))
     assert (raw.max(dim=1).values > values.max(dim=1).values).all()
+
+
+def test_a_step_is_torch_s_own_to_the_last_digit():
+    """`clip_grad_norm_` on each network, then Adam, beside the one call for both."""
+    model = collected(network={"optimizer_kwargs": {"eps": 1e-5, "fused": True}}, max_grad_norm=0.05)
+    other = collected(network={"optimizer_kwargs": {"eps": 1e-5, "fused": True}}, max_grad_norm=0.05)
+    plain = th.optim.Adam(other.policy.optimizer.param_groups, eps=1e-5, fused=True)
+    for chosen in (th.arange(3), th.arange(3, 12), th.arange(2, 9)):
+        assert model.update(model.minibatch(chosen), 0.2) is not None
+        losses = other.losses(other.minibatch(chosen), 0.2)
+        plain.zero_grad()
+        (losses["policy"] + other.vf_coef * losses["value"]).backward()
+        for group in plain.param_groups:
+            th.nn.utils.clip_grad_norm_(group["params"], 0.05)
+        plain.step()
+    others = other.policy.state_dict()
+    assert all(th.equal(value, others[name]) for name, value in model.policy.state_dict().items())
 
 
 def test_a_network_s_step_is_limited_by_its_own_gradient():

@@ -1,15 +1,19 @@
 """Networks of the learning methods, as policies of Stable-Baselines3 and sb3-contrib."""
 
+from functools import partial
 from typing import Any
 
 import torch as th
 from gymnasium import spaces
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
+from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.torch_layers import MlpExtractor
 from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 from torch import nn
+from torch.nn import functional
 
+from aiecof.checks import check_choice, check_integer
 from aiecof.system.observations import SIZE
 
 State = tuple[th.Tensor, th.Tensor]
@@ -18,6 +22,32 @@ State = tuple[th.Tensor, th.Tensor]
 def trainable_parameters(policy: BasePolicy) -> int:
     """Number of parameters that the optimizer of a policy changes; a target network is a copy and does not count."""
     return sum(part.numel() for group in policy.optimizer.param_groups for part in group["params"])
+
+
+class ClippedAdam(th.optim.Adam):
+    """Adam behind a limit to the norm of each parameter group's gradient, in as few calls as small networks deserve.
+
+    To the last digit what `clip_grad_norm_` on every group and then Adam's fused step do.
+    """
+
+    @th.no_grad()
+    def clipped_step(self, max_norm: float) -> None:
+        """One step of all parameters, each of which has a gradient."""
+        for group in self.param_groups:
+            parameters = group["params"]
+            gradients = [parameter.grad for parameter in parameters]
+            norm = th.linalg.vector_norm(th.stack(th._foreach_norm(gradients)))
+            th._foreach_mul_(gradients, (max_norm / (norm + 1e-6)).clamp(max=1.0))
+            if parameters[0] not in self.state:
+                for part in parameters:
+                    moments = {name: th.zeros_like(part) for name in ("exp_avg", "exp_avg_sq")}
+                    self.state[part] |= {"step": th.zeros(())} | moments
+            states = [self.state[part] for part in parameters]
+            means, squares, steps = ([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq", "step"))
+            th._foreach_add_(steps, 1)
+            beta1, beta2 = group["betas"]
+            numbers = {name: group[name] for name in ("lr", "weight_decay", "eps", "amsgrad", "maximize")}
+            th._fused_adam_(parameters, gradients, means, squares, [], steps, beta1=beta1, beta2=beta2, **numbers)
 
 
 class NoDecisionWithoutTask:
@@ -59,19 +89,69 @@ class MlpPolicy(NoDecisionWithoutTask, ActorCriticPolicy):
         self.size_column = width * (history - 1) + SIZE
 
 
-class CausalTransformer(nn.Module):
-    """One causal transformer block over a device's latest observations, with the interface of `nn.LSTM`.
+class Window(nn.Module):
+    """A memory of a device's latest observations, with the interface of `nn.LSTM`.
 
-    The state it carries is a window of the `window` observations before the sequence, each with a flag that tells a
-    real one (1) from the emptiness before an episode (0). Every output sees its own observation and the `window`
-    before it, never a later one.
+    The state it carries is the `window` observations before the sequence, each with a flag that tells a real one (1)
+    from the emptiness before an episode (0).
     """
 
     num_layers = 1
 
-    def __init__(self, input_size: int, hidden_size: int, window: int = 16, heads: int = 4):
+    def __init__(self, input_size: int, hidden_size: int, window: int):
         super().__init__()
         self.input_size, self.hidden_size, self.window = input_size, hidden_size, window
+
+    @property
+    def state_shape(self) -> tuple[int, int]:
+        """(window, F + 1): what one device carries from sequence to sequence."""
+        return self.window, self.input_size + 1
+
+    def extended(self, sequence: th.Tensor, state: State) -> tuple[th.Tensor, State]:
+        """(L, S, F) and a window of (W, S, F + 1) -> both in a row, (W + L, S, F + 1), and the next window."""
+        tokens = th.cat([state[0], functional.pad(sequence, (0, 1), value=1.0)])
+        return tokens, (tokens[len(sequence) :], state[1])
+
+
+def run_lstm(lstm: nn.LSTM, sequence: th.Tensor, state: State) -> tuple[th.Tensor, State]:
+    """An LSTM's own `forward` without its checks: (L, S, F) and a state -> outputs (L, S, H) and the next state."""
+    how = lstm.bias, lstm.num_layers, lstm.dropout, lstm.training, lstm.bidirectional, lstm.batch_first
+    output, hidden, cell = th.lstm(sequence, state, lstm._flat_weights, *how)
+    return output, (hidden, cell)
+
+
+class WindowLSTM(Window):
+    """An LSTM that begins at every decision from a zero state and reads the latest observations (R64).
+
+    lstm : nn.LSTM
+        What reads; it is given no state.
+    observations : int
+        How many it reads at most, the present one included; fewer where the episode is younger.
+    """
+
+    def __init__(self, lstm: nn.LSTM, observations: int = 10):
+        super().__init__(lstm.input_size, lstm.hidden_size, check_integer("window", observations, 1) - 1)
+        self.lstm = lstm
+
+    def forward(self, sequence: th.Tensor, state: State) -> tuple[th.Tensor, State]:
+        """(L, S, F) and a window of (W, S, F + 1) -> outputs (L, S, H) and the next window."""
+        tokens, state = self.extended(sequence, state)
+        windows = tokens.unfold(0, self.window + 1, 1).permute(3, 0, 1, 2).flatten(1, 2)
+        last = windows[..., -1].sum(dim=0).long() - 1
+        order = (th.arange(self.window + 1)[:, None] + self.window - last).clamp(max=self.window)
+        real_first = windows[..., :-1].gather(0, order[..., None].expand(-1, -1, self.input_size))
+        outputs = self.lstm(real_first)[0].gather(0, last[None, :, None].expand(-1, -1, self.hidden_size))
+        return outputs.view(*sequence.shape[:2], -1), state
+
+
+class CausalTransformer(Window):
+    """One causal transformer block over a device's latest observations.
+
+    Every output sees its own observation and the `window` before it, never a later one.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, window: int = 16, heads: int = 4):
+        super().__init__(input_size, hidden_size, window)
         self.embed = nn.Linear(input_size, hidden_size)
         self.position = nn.Parameter(th.zeros(window + 1, heads))
         self.heads = heads
@@ -85,16 +165,10 @@ class CausalTransformer(nn.Module):
             nn.Linear(hidden_size, hidden_size),
         )
 
-    @property
-    def state_shape(self) -> tuple[int, int]:
-        """(window, F + 1): what one device carries from sequence to sequence."""
-        return self.window, self.input_size + 1
-
     def forward(self, sequence: th.Tensor, state: State) -> tuple[th.Tensor, State]:
         """(L, S, F) and a window of (W, S, F + 1) -> outputs (L, S, H) and the next window."""
         length, rows, _ = sequence.shape
-        flagged = th.cat([sequence, th.ones_like(sequence[..., :1])], dim=-1)
-        tokens = th.cat([state[0], flagged])
+        tokens, state = self.extended(sequence, state)
         real = tokens[..., -1] > 0
         x = self.embed(tokens[..., :-1])
         shape = (len(tokens), rows, self.heads, self.hidden_size // self.heads)
@@ -103,7 +177,7 @@ class CausalTransformer(nn.Module):
         scores = scores + self._bias(length, real.T[:, None, None, :])
         mixed = (scores.softmax(-1) @ v).permute(2, 0, 1, 3).reshape(length, rows, self.hidden_size)
         x = x[self.window :] + self.project(mixed)
-        return x + self.feed(x), (tokens[length:], state[1])
+        return x + self.feed(x), state
 
     def _bias(self, length: int, real: th.Tensor) -> th.Tensor:
         """Attention bias by distance into the past; minus infinity for the future, the far past and the unreal."""
@@ -111,6 +185,16 @@ class CausalTransformer(nn.Module):
         inside = (age >= 0) & (age <= self.window)
         bias = self.position[age.clamp(0, self.window)].permute(2, 0, 1)
         return bias[None].masked_fill(~(inside & real), -th.inf)
+
+
+def two_level_log_probs(scores: th.Tensor) -> th.Tensor:
+    """Log-probabilities of a decision in two steps, to stay or to leave and then where to (R63).
+
+    scores : (..., N + 1) float
+        The first says how likely the device stays, by a sigmoid; the others choose the server, by a softmax.
+    """
+    stay, places = scores[..., :1], scores[..., 1:]
+    return th.cat([functional.logsigmoid(stay), functional.logsigmoid(-stay) + places.log_softmax(-1)], dim=-1)
 
 
 class ToppoPolicy(NoDecisionWithoutTask, RecurrentActorCriticPolicy):
@@ -122,18 +206,41 @@ class ToppoPolicy(NoDecisionWithoutTask, RecurrentActorCriticPolicy):
 
     concatenate : bool
         False leaves the concatenation out, which is stock sb3-contrib's network.
-    memory : {"lstm", "transformer"}
-        What carries the history; "transformer" is the paper's future work.
+    memory : {"lstm", "lstm_window", "transformer"}
+        What holds the history: an LSTM whose state is carried through the episode; one that at every decision reads
+        the latest observations from a zero state (R64); or the paper's future work.
+    window : int, optional
+        How many observations "lstm_window" reads, by default 10, or "transformer" sees beside the present one, 16.
+    action_head : {"flat", "two_level"}
+        One softmax over all places, or to stay or leave and then where (R63).
+    optimizer_class : type
+        A `ClippedAdam`.
     """
 
-    def __init__(self, *args: Any, concatenate: bool = True, memory: str = "lstm", **kwargs: Any):
+    def __init__(
+        self,
+        *args: Any,
+        concatenate: bool = True,
+        memory: str = "lstm",
+        window: int | None = None,
+        action_head: str = "flat",
+        **kwargs: Any,
+    ):
         self.concatenate = concatenate
-        self.memory = memory
-        super().__init__(*args, **kwargs)
+        self.memory = check_choice("memory", memory, ("lstm", "lstm_window", "transformer"))
+        self.action_head = check_choice("action_head", action_head, ("flat", "two_level"))
+        super().__init__(*args, **{"optimizer_class": ClippedAdam} | kwargs)
+        length = () if window is None else (check_integer("window", window, 1),)
         if memory == "transformer":
-            self.lstm_actor = CausalTransformer(self.features_dim, self.lstm_output_dim, **self.lstm_kwargs)
-            self.lstm_critic = CausalTransformer(self.features_dim, self.lstm_output_dim, **self.lstm_kwargs)
-            self.lstm_hidden_state_shape = (self.lstm_actor.window, 1, self.features_dim + 1)
+            sizes = self.features_dim, self.lstm_output_dim, *length
+            self.lstm_actor, self.lstm_critic = CausalTransformer(*sizes), CausalTransformer(*sizes)
+        elif memory == "lstm_window":
+            self.lstm_actor, self.lstm_critic = (
+                WindowLSTM(lstm, *length) for lstm in (self.lstm_actor, self.lstm_critic)
+            )
+        if isinstance(self.lstm_actor, Window):
+            depth, width = self.lstm_actor.state_shape
+            self.lstm_hidden_state_shape = (depth, 1, width)
         critic = [
             *self.lstm_critic.parameters(),
             *self.mlp_extractor.value_net.parameters(),
@@ -155,28 +262,45 @@ class ToppoPolicy(NoDecisionWithoutTask, RecurrentActorCriticPolicy):
 
     def remember(self, memory: nn.Module, observations: th.Tensor, state: State) -> tuple[th.Tensor, State]:
         """Run a memory over time-major sequences, (L, S, F): features for the layers behind it, and the next state."""
-        output, state = memory(observations, state)
+        run = partial(run_lstm, memory) if isinstance(memory, nn.LSTM) else memory
+        output, state = run(observations, state)
         return (th.cat([output, observations], dim=-1) if self.concatenate else output), state
 
     def act(self, observations: th.Tensor, state: State) -> tuple[th.Tensor, State]:
         """Log-probabilities of all actions, (L, S, A), for sequences (L, S, F), and the actor's next state."""
         features, state = self.remember(self.lstm_actor, observations, state)
-        return self.action_net(self.mlp_extractor.forward_actor(features)).log_softmax(-1), state
+        log_probs = self._log_probs(self.mlp_extractor.policy_net(features.flatten(0, 1)))
+        return log_probs.view(*observations.shape[:2], -1), state
+
+    def _log_probs(self, latent: th.Tensor) -> th.Tensor:
+        scores = self.action_net(latent)
+        return scores.log_softmax(-1) if self.action_head == "flat" else two_level_log_probs(scores)
+
+    def _get_action_dist_from_latent(self, latent_pi: th.Tensor) -> Distribution:
+        return self.action_dist.proba_distribution(action_logits=self._log_probs(latent_pi))
 
     def value(self, observations: th.Tensor, state: State) -> tuple[th.Tensor, State]:
         """Values, (L, S), of sequences (L, S, F), and the critic's next state."""
         features, state = self.remember(self.lstm_critic, observations, state)
-        return self.value_net(self.mlp_extractor.forward_critic(features)).squeeze(-1), state
+        values = self.value_net(self.mlp_extractor.value_net(features.flatten(0, 1)))
+        return values.view(observations.shape[:2]), state
 
     def evaluate_sequences(
-        self, observations: th.Tensor, actions: th.Tensor, actor_state: State, critic_state: State
+        self,
+        observations: th.Tensor,
+        actions: th.Tensor,
+        actor_state: State,
+        critic_state: State,
+        entropy_gradient: bool = True,
     ) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
         """Values, log-probabilities and entropies, (L, S) each, of time-major sequences that hold no episode start."""
         log_probs, _ = self.act(observations, actor_state)
         values, _ = self.value(observations, critic_state)
         decides = self.decides(observations)
         chosen = log_probs.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
-        return values, chosen * decides, -(log_probs.exp() * log_probs).sum(-1) * decides
+        with th.set_grad_enabled(th.is_grad_enabled() and entropy_gradient):
+            entropy = -(log_probs.exp() * log_probs).sum(-1)
+        return values, chosen * decides, entropy * decides
 
     def _process_sequence(
         self, features: th.Tensor, lstm_states: State, episode_starts: th.Tensor, lstm: nn.Module

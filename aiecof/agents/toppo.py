@@ -112,6 +112,7 @@ class TOPPO(RecurrentPPO):
         callback.on_rollout_start()
         actor, critic = self._last_lstm_states
         actor_starts, critic = [], self._keep(critic)
+        unknown = th.zeros(env.num_envs)
         for step in range(n_rollout_steps):
             if step % self.sequence_length == 0:
                 actor = self._keep(actor)
@@ -127,7 +128,6 @@ class TOPPO(RecurrentPPO):
             if not callback.on_step():
                 return False
             self._update_info_buffer(infos, dones)
-            unknown = th.zeros(env.num_envs)
             rollout_buffer.add(self._last_obs, actions.numpy(), rewards, self._last_episode_starts, unknown, unknown)
             self._last_obs, self._last_episode_starts = new_obs, dones
         self._last_lstm_states = RNNStates(actor, self._evaluate_rollout(rollout_buffer, actor_starts, critic))
@@ -156,6 +156,7 @@ class TOPPO(RecurrentPPO):
         self._sequences = {
             "observations": self._by_sequence(observations),
             "actions": self._by_sequence(th.as_tensor(buffer.actions[..., 0]).long()),
+            "decides": self._by_sequence(self.policy.decides(observations)),
             "advantages": self._by_sequence(th.as_tensor(buffer.advantages)),
             "returns": self._by_sequence(th.as_tensor(buffer.returns)),
         }
@@ -175,18 +176,21 @@ class TOPPO(RecurrentPPO):
 
     def minibatch(self, chosen: th.Tensor | slice) -> dict[str, Any]:
         """Some sequences of the current rollout, time first."""
+        if isinstance(chosen, slice):
+            chosen = th.arange(self._sequences["advantages"].shape[1])[chosen]
         return {
-            name: tuple(part[:, chosen] for part in values) if isinstance(values, tuple) else values[:, chosen]
+            name: tuple(part.index_select(1, chosen) for part in values)
+            if isinstance(values, tuple)
+            else values.index_select(1, chosen)
             for name, values in self._sequences.items()
         }
 
     def losses(self, batch: dict[str, Any], clip_range: float) -> dict[str, th.Tensor]:
-        """Ratio and the terms of the loss of a minibatch: `policy` (Eq. 36), `value` (Eq. 33), `entropy`, `kl`."""
-        observations = batch["observations"]
+        """The terms of a minibatch's loss, `policy` (Eq. 36), `value` (Eq. 33) and `entropy`; its `ratio` and `kl`."""
         values, log_probs, entropy = self.policy.evaluate_sequences(
-            observations, batch["actions"], batch["actor_state"], batch["critic_state"]
+            batch["observations"], batch["actions"], batch["actor_state"], batch["critic_state"], self.ent_coef != 0.0
         )
-        decides = self.policy.decides(observations)
+        decides = batch["decides"]
         count = decides.sum().clamp(min=1.0)
         advantages = batch["advantages"]
         if self.normalize_advantage:
@@ -196,13 +200,13 @@ class TOPPO(RecurrentPPO):
         ratio = log_ratio.exp()
         with th.no_grad():
             kl = ((ratio - 1 - log_ratio) * decides).sum() / count
-            clipped = (((ratio - 1).abs() > clip_range) * decides).sum() / count
         return {
             "policy": -clipped_objective(ratio, advantages, decides, clip_range),
             "value": value_loss(values, batch["returns"]),
             "entropy": -entropy.sum() / count,
             "kl": kl,
-            "clip_fraction": clipped,
+            "ratio": ratio,
+            "decides": decides,
         }
 
     def update(self, batch: dict[str, Any], clip_range: float) -> dict[str, th.Tensor] | None:
@@ -219,11 +223,12 @@ class TOPPO(RecurrentPPO):
         if self.target_kl is not None and losses["kl"] > 1.5 * self.target_kl:
             return None
         self.policy.optimizer.zero_grad()
-        (losses["policy"] + self.ent_coef * losses["entropy"] + self.vf_coef * losses["value"]).backward()
-        for network in self.policy.optimizer.param_groups:
-            th.nn.utils.clip_grad_norm_(network["params"], self.max_grad_norm)
-        self.policy.optimizer.step()
-        return losses
+        loss = losses["policy"] + self.vf_coef * losses["value"]
+        if self.ent_coef:
+            loss = loss + self.ent_coef * losses["entropy"]
+        loss.backward()
+        self.policy.optimizer.clipped_step(self.max_grad_norm)
+        return {name: part.detach() for name, part in losses.items()}
 
     def train(self) -> None:
         """`n_epochs` passes over the rollout's sequences in random order (Algorithm 1, lines 11-18)."""
@@ -243,8 +248,12 @@ class TOPPO(RecurrentPPO):
             if losses is None:
                 break
         buffer = self.rollout_buffer
-        for name in ("policy", "value", "entropy", "kl", "clip_fraction"):
+        for name in ("policy", "value", "entropy", "kl"):
             self.logger.record(f"train/{name}", float(np.mean([losses[name].item() for losses in history] or [np.nan])))
+        if history:
+            ratios, decides = (th.cat([losses[name] for losses in history], dim=1) for name in ("ratio", "decides"))
+            outside = (((ratios - 1).abs() > clip_range) * decides).sum() / decides.sum().clamp(min=1.0)
+            self.logger.record("train/clip_fraction", outside.item())
         self.logger.record(
             "train/explained_variance", explained_variance(buffer.values.flatten(), buffer.returns.flatten())
         )
