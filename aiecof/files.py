@@ -49,7 +49,7 @@ def write_whole(path: Path, content: bytes) -> None:
 def _forget(draft: Path) -> None:
     try:
         draft.unlink(missing_ok=True)
-    except OSError:
+    except (OSError, ValueError):
         pass  # where nothing can be written, nothing can be deleted
 
 

@@ -38,7 +38,8 @@ from aiecof.system.workload import draw_trace
 PACKAGES = ("numpy", "torch", "stable-baselines3", "sb3-contrib", "numba")
 _FORMAT, _TRAINING = "aiecof run 1", "aiecof training 1"
 """Formats of a checkpoint, and of run.json."""
-_STATE = {"counters": {"num_timesteps": int}, "curve": [{str: float}]}
+_COUNTERS = {"num_timesteps": int, "_n_updates?": int, "_n_calls?": int, "pos?": int, "full?": bool, "explorer?": dict}
+_STATE = {"counters": _COUNTERS, "curve": [{str: float}]}
 
 
 def _random_state() -> dict[str, th.Tensor]:
