@@ -1,0 +1,150 @@
+"""Whatever ends a run, and whenever: nothing is lost, no process stays, and two runs into one folder keep all rows.
+
+AIECOF_KILLS=60 .venv/bin/python -m pytest -s -m slow tests/test_kills.py -k random
+AIECOF_PAIRS=12 .venv/bin/python -m pytest -m slow tests/test_kills.py -k pair
+"""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from strategies import hear_interrupts
+from test_runner import TINY, assert_same_tables, declare, wait_until
+
+from aiecof.study.experiments import Experiment, cell, trials_of
+from aiecof.study.runner import run
+from aiecof.study.store import edited, read_table
+
+EXPERIMENTS = {
+    "first": Experiment("?", 2, (cell("a2c", TINY, episodes=25), cell("random", TINY))),
+    "second": Experiment("?", 1, (cell("toppo", TINY, episodes=12), cell("greedy", TINY), cell("frugal", TINY))),
+}
+KILLS, PAIRS = int(os.environ.get("AIECOF_KILLS", 6)), int(os.environ.get("AIECOF_PAIRS", 2))
+IN_A_ROW = 3
+"""Kills of runs in one folder before the run that is let be."""
+DRIVER = """
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+import test_kills, test_runner
+test_runner.declare(test_runner.pytest.MonkeyPatch(), test_kills.EXPERIMENTS)
+test_runner.app()
+"""
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="sends signals")]
+
+
+@pytest.fixture(autouse=True)
+def declared(monkeypatch):
+    declare(monkeypatch, EXPERIMENTS)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """Results of a run that nothing ended."""
+    place = tmp_path_factory.mktemp("undisturbed")
+    with pytest.MonkeyPatch.context() as patch:
+        declare(patch, EXPERIMENTS)
+        assert run(list(EXPERIMENTS), folder=place / "runs", results=place / "results") == []
+    return place / "results"
+
+
+@contextmanager
+def started(place, *arguments, runs="runs", results="results"):
+    """`aiecof run` in a session of its own, of which nothing is left at the end."""
+    where = ["--folder", str(place / runs), "--results", str(place / results)]
+    command = [sys.executable, "-c", DRIVER, str(Path(__file__).parent), "run", *arguments, *where]
+    with open(place / "errors", "w") as errors:
+        options = {"start_new_session": True, "preexec_fn": hear_interrupts}
+        process = subprocess.Popen(command, stdout=errors, stderr=errors, **options)
+    try:
+        yield process
+    finally:
+        if process.poll() is None or in_session(process.pid):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def in_session(leader):
+    """The processes of a session that still run."""
+    listed = subprocess.run(["ps", "-A", "-o", "sid=,stat=,args="], capture_output=True, text=True, check=True).stdout
+    rows = [line.split(maxsplit=2) for line in listed.splitlines()]
+    return [row for row in rows if row[0] == str(leader) and not row[1].startswith("Z")]
+
+
+def finished(place):
+    """Trial -> time and content of its result."""
+    found = (place / "runs").glob("*/result.json")
+    return {path.parent.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in found}
+
+
+def allowed(seconds):
+    """The same on a machine that has other things to do as well."""
+    return seconds * max(1.0, os.getloadavg()[0] / os.cpu_count())
+
+
+def end(process, number, group):
+    """Send a signal to a process or to its group; seconds until nothing of its session is left, its exit code."""
+    begun = time.monotonic()
+    (os.killpg if group else os.kill)(process.pid, number)
+    wait_until(lambda: process.poll() is not None and not in_session(process.pid))
+    return time.monotonic() - begun, process.returncode
+
+
+@pytest.mark.parametrize("seed", range(-(-KILLS // IN_A_ROW)))
+def test_random_kills_lose_nothing(seed, tmp_path, undisturbed):
+    rng = random.Random(seed)
+    jobs = str(1 + seed % 2)
+    for _ in range(IN_A_ROW):
+        number = rng.choice([signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+        group, moment = rng.random() < 0.5, rng.uniform(0.3, 25.0)
+        with started(tmp_path, *EXPERIMENTS, "--jobs", jobs) as process:
+            begun = time.monotonic()
+            wait_until(lambda begun=begun, moment=moment: time.monotonic() - begun > moment)
+            before = finished(tmp_path)
+            alive = process.poll() is None
+            took, code = end(process, number, group) if alive else (0.0, process.returncode)
+        what = f"{number.name} to {'the group' if group else 'the parent'} after {moment:.1f} s, {jobs} job(s)"
+        print(f"{what}: {len(before)} trials done, gone after {took:.1f} s, exit code {code}")
+        assert took < (5.0 if number == signal.SIGKILL else allowed(3.0)), f"{what}: {took:.1f} s"
+        after = finished(tmp_path)
+        assert before.items() <= after.items(), what
+        for content in after.values():
+            assert json.loads(content[1])["actions"], what
+    kept = finished(tmp_path)
+    assert run(list(EXPERIMENTS), folder=tmp_path / "runs", results=tmp_path / "results") == []
+    assert kept.items() <= finished(tmp_path).items(), "a finished trial was computed again"
+    assert_same_tables(tmp_path / "results", undisturbed)
+    assert edited(tmp_path / "results") == []
+    assert not list(tmp_path.rglob("*.part"))
+
+
+@pytest.mark.parametrize("number, group", [(signal.SIGINT, True), (signal.SIGTERM, False)])
+def test_an_interrupt_takes_three_seconds_and_says_how_to_go_on(number, group, tmp_path):
+    with started(tmp_path, *EXPERIMENTS, "--jobs", "2") as process:
+        wait_until(lambda: finished(tmp_path) or process.poll() is not None)
+        took, code = end(process, number, group)
+    assert code == 130
+    said = "interrupted: what is finished is kept, and the same command goes on from there\n"
+    assert (tmp_path / "errors").read_text() == said
+    assert took < allowed(3.0)
+    assert set(read_table("runs.csv", tmp_path / "results")["run"]) == finished(tmp_path).keys()
+
+
+@pytest.mark.parametrize("attempt", range(PAIRS))
+def test_a_pair_of_runs_into_one_folder_loses_no_row(attempt, tmp_path, undisturbed):
+    """Each with a folder for its trials, and each with half of the experiments: neither has what the other computes."""
+    with (
+        started(tmp_path, "first", runs="one") as one,
+        started(tmp_path, "second", runs="other") as other,
+    ):
+        assert (one.wait(300), other.wait(300)) == (0, 0)
+    assert set(read_table("runs.csv", tmp_path / "results")["run"]) == set(trials_of(EXPERIMENTS))
+    assert_same_tables(tmp_path / "results", undisturbed)
+    assert edited(tmp_path / "results") == []
