@@ -59,9 +59,8 @@ class OneLineErrors(TyperGroup):
             code = _fail(hint)
         except MemoryError as error:
             code = _fail(f"size: got {error}, allowed: what fits in memory")
-        if code == 130:
-            kept = ": what is finished is kept, and the same command goes on from there" if args[0] in GO_ON else ""
-            print(f"interrupted{kept}", file=sys.stderr)
+        if code == 130 and args[0] in GO_ON:
+            print("interrupted: what is finished is kept, and the same command goes on from there", file=sys.stderr)
         sys.exit(code or 0)
 
 
