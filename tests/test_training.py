@@ -8,21 +8,25 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import astuple
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch as th
 
+from aiecof.agents.learned import load_policy
 from aiecof.agents.methods import METHODS
-from aiecof.agents.policies import evaluate
+from aiecof.agents.policies import evaluate, record_actions
 from aiecof.agents.rules import make_policy
 from aiecof.agents.training import Run, train
 from aiecof.checks import InvalidInput
 from aiecof.files import write_whole
 from aiecof.reconstruction.tuning import LEARNING_RATES, TUNING_SEEDS
 from aiecof.system.scenario import load_scenario
-from aiecof.system.workload import draw_trace
+from aiecof.system.simulator import Simulator
+from aiecof.system.workload import Trace, draw_trace
 
 th.set_num_threads(1)
 TINY = load_scenario("balanced", devices=3, servers=2, slots=20)
@@ -37,17 +41,26 @@ class Stop(Exception):
     """Raised to end a training early."""
 
 
-@pytest.mark.parametrize("name", ["toppo", "toppo-transformer", "ppo", "ppo-stacked", "a2c", "ac", "dqn", "d3qn"])
-def test_a_stopped_training_goes_on_as_if_it_had_not_been(name, tmp_path):
+NEW_PARTS = {"policy_kwargs": {"action_head": "two_level", "memory": "lstm_window", "window": 4}}
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        *((name, {}) for name in ("toppo", "toppo-transformer", "ppo", "ppo-stacked", "a2c", "ac", "dqn", "d3qn")),
+        ("toppo", NEW_PARTS),
+    ],
+)
+def test_a_stopped_training_goes_on_as_if_it_had_not_been(name, changes, tmp_path):
     def stop(done):
         if done == 5:
             raise Stop
 
-    whole = tiny_run(name, tmp_path / "whole")
+    whole = tiny_run(name, tmp_path / "whole", **changes)
     with pytest.raises(Stop):
-        tiny_run(name, tmp_path / "stopped", on_episode=stop)
+        tiny_run(name, tmp_path / "stopped", on_episode=stop, **changes)
     assert len(Run(tmp_path / "stopped").curve) == 4
-    resumed = tiny_run(name, tmp_path / "stopped")
+    resumed = tiny_run(name, tmp_path / "stopped", **changes)
     pd.testing.assert_frame_equal(whole.curve, resumed.curve)
     weights, others = (run.load()[0].policy.state_dict() for run in (whole, resumed))
     assert all(th.equal(value, others[key]) for key, value in weights.items())
@@ -192,8 +205,8 @@ SPEED = {
 }
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_every_method_finds_the_known_best_policy(name, tmp_path):
+@pytest.mark.parametrize(("name", "changes"), [*((name, {}) for name in METHODS), ("toppo", NEW_PARTS)])
+def test_every_method_finds_the_known_best_policy(name, changes, tmp_path):
     """Devices too slow for any task, servers that are quick: whoever offloads everything loses nothing."""
     scenario = load_scenario("balanced", devices=4, servers=2, slots=20, **REMOTE)
     trace = draw_trace(scenario, 10, 1, split="evaluation")
@@ -202,7 +215,7 @@ def test_every_method_finds_the_known_best_policy(name, tmp_path):
     )
     assert best["drop_rate"].max() == 0.0 and worst["drop_rate"].min() > 0.9
     family = "value" if METHODS[name].counts == "greedy" else "actor-critic"
-    found = train(name, scenario, 40, 1, tmp_path, **SPEED[family]).evaluate(10, greedy=True).metrics()
+    found = train(name, scenario, 40, 1, tmp_path, **SPEED[family] | changes).evaluate(10, greedy=True).metrics()
     assert found["drop_rate"].mean() < 0.02 and found["local_share"].mean() < 0.02
     assert found["reward"].mean() > 0.98 * best["reward"].mean()
 
@@ -212,3 +225,35 @@ def test_registered_learning_rates_are_those_that_the_tuning_found_best():
     best = table.groupby(["method", "learning_rate"])["reward"].mean().unstack().idxmax(axis=1)
     assert best.to_dict() == {name: entry.hyperparameters["learning_rate"][0] for name, entry in METHODS.items()}
     assert set(table["learning_rate"]) == set(LEARNING_RATES) and set(table["seed"]) == set(TUNING_SEEDS)
+
+
+@pytest.mark.parametrize(
+    ("name", "network"),
+    [
+        ("toppo", {"action_head": "two_level"}),
+        ("toppo", {"memory": "lstm_window", "window": 4}),
+        ("toppo-transformer", {}),
+        ("ppo-stacked", {}),
+        ("d3qn", {}),
+    ],
+)
+def test_a_sampled_episode_is_the_same_among_however_many(name, network, tmp_path):
+    """Each has a random stream: when evaluated, with the exported policy, and when replayed from its actions."""
+    run = tiny_run(name, tmp_path / "run", episodes=2, policy_kwargs=network)
+    six, three = (run.evaluate(count, greedy=False) for count in (6, 3))
+    assert (six.metrics()["reward"][:3] == three.metrics()["reward"]).all()
+    run.export(tmp_path / "policy")
+    policy, _ = load_policy(tmp_path / "policy", greedy=False, seed=1)
+    trace = draw_trace(TINY, 6, 1, split="evaluation")
+    actions = record_actions(policy, TINY, trace)
+    assert (actions[:3] == record_actions(policy, TINY, trace[:3])).all()
+    last = evaluate(policy, TINY, trace[3:], first=3).metrics()["reward"]
+    replayed = Simulator(TINY)
+    replayed.run(trace, actions)
+    for played in (six, evaluate(policy, TINY, trace)):
+        assert (played.metrics()["reward"] == replayed.metrics()["reward"]).all()
+    assert (six.metrics()["reward"][3:] == last).all()
+    other, _ = load_policy(tmp_path / "policy", greedy=False, seed=2)
+    assert (record_actions(other, TINY, trace) != actions).any()
+    thrice = Trace(*(part.repeat(3, axis=0) for part in astuple(trace[:1])))
+    assert len(np.unique(record_actions(policy, TINY, thrice), axis=0)) == 3
