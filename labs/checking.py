@@ -35,7 +35,10 @@ TELLING = {
     "open",
     "setattr",
     "delattr",
-    "breakpoint", "read_csv", "read_pickle", "loadtxt",
+    "breakpoint",
+    "read_csv",
+    "read_pickle",
+    "loadtxt",
 }
 TELLING |= {
     "_getframe",

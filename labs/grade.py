@@ -21,8 +21,8 @@ from pathlib import Path
 from queue import SimpleQueue
 
 import nbformat
-from build import SOURCE, LabError, record, sources
 from checking import Report, grade, tag, with_year
+from course import SOURCE, LabError, record, sources
 from nbformat import NotebookNode
 from sandbox import Sandbox, SandboxError
 

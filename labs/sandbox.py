@@ -133,7 +133,7 @@ class Untouched:
         self.kept = {}
         for name, module in list(sys.modules.items()):
             if module is not None and name.split(".")[0] in WATCHED:
-                self._keep(name, module, lambda value, own=name.startswith("aiecof"): own or callable(value))
+                self._keep(name, module, callable if not name.startswith("aiecof") else lambda value: True)
                 for key, value in list(vars(module).items()):
                     if isinstance(value, type) and value.__module__ == name:
                         self._keep(f"{name}.{key}", value, lambda value: callable(value) or hasattr(value, "__get__"))
@@ -346,6 +346,7 @@ def worker(hidden: list[str]) -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     os.set_inheritable(answers.fileno(), False)
+    import aiecof_book.optimum  # noqa: F401
     import IPython.core.interactiveshell  # noqa: F401
     import pandas  # noqa: F401
     import scipy.stats  # noqa: F401
@@ -353,7 +354,6 @@ def worker(hidden: list[str]) -> None:
 
     import aiecof
     import aiecof.agents.methods
-    import aiecof_book.optimum  # noqa: F401
 
     torch.set_num_threads(1)
     scenario = aiecof.load_scenario("balanced", slots=2)
