@@ -50,7 +50,7 @@ def test_every_cell_can_be_computed():
             make_policy(entry.method, entry.scenario, 0, **entry.changes)
             assert entry.episodes == 0
         elif entry.method != BOUND:
-            assert set(entry.changes) <= set(METHODS[entry.method].hyperparameters)
+            assert set(entry.changes) <= {*METHODS[entry.method].hyperparameters, "policy_kwargs"}
             assert entry.episodes > 0
 
 
@@ -60,12 +60,12 @@ def test_every_changed_hyperparameter_arrives():
     small = SMALL.replace(slots=20)
     environment = OffloadingVecEnv(small)
     learned = [entry for entry in CELLS if entry.changes and entry.method in METHODS]
-    changed = {(entry.method, tuple(entry.changes.items())) for entry in learned}
+    changed = {json.dumps([entry.method, entry.changes], sort_keys=True) for entry in learned}
     assert len(changed) > 10
-    for method, items in changed:
-        model = METHODS[method].build(environment, 0, **dict(items))
-        for name, value in items:
-            found = getattr(model, name)
+    for method, changes in map(json.loads, changed):
+        model = METHODS[method].build(environment, 0, **changes)
+        for name, value in (changes | changes.pop("policy_kwargs", {})).items():
+            found = getattr(model if hasattr(model, name) else model.policy, name)
             found = found(1.0) if callable(found) and not callable(value) else found
             assert found == (min(value, small.slots * small.devices) if name == "batch_size" else value), name
 
@@ -118,6 +118,8 @@ def test_figures_on_an_arm_use_the_trials_of_the_arm():
         first_seed("printed_figure_3b", batch_size=64),
         first_seed("printed_figure_3c", gamma=0.9),
         first_seed("printed_figure_7", stage="late"),
+        first_seed("heads", head="flat", stage="late", arm="printed"),
+        first_seed("carried", memory="carried", stage="late"),
         first_seed("printed_ablation", variant="TOPPO"),
         first_seed("printed_ablation", variant="no memory (PPO)"),
         first_seed("printed_ablation", variant="Transformer"),

@@ -76,6 +76,10 @@ PRINTED_VALUES = {
     "sequence_length": 4,
 }
 """The printed hyperparameters, with sequences that divide the batch; a method takes those that it has."""
+HEADS = ("head", {"flat": {}, "two levels": {"action_head": "two_level"}}, ("printed", "spent"))
+"""TOPPO's decision as one choice, or in the two steps of Section III-A (R63), and the arms on which both are tried."""
+CARRIED = ("memory", {"carried": {}, "window": {"memory": "lstm_window"}}, ("printed",))
+"""TOPPO's memory carried through the episode, or begun anew at each decision over the last slots (R64)."""
 SMALL_BATCHES = (16, 32, 64, 300, 1000)
 """Fig. 3(b) on the arms: in sequences of 4, below the paper's 64 as well."""
 FEW_DEVICES = (20, 30, 60)
