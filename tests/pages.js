@@ -34,7 +34,7 @@
     const overlap = (p, q) =>
       Math.min(p.right, q.right) - Math.max(p.left, q.left) > 2 &&
       Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top) > 2;
-    const figures = visible("article figure.finding svg").flatMap((drawing) => {
+    const figures = visible("article .drawing svg").flatMap((drawing) => {
       const texts = [...drawing.querySelectorAll("text")].filter((text) => text.textContent.trim());
       const boxes = texts.map((text) => text.getBoundingClientRect());
       const small = texts.filter((text) => height(text) < smallest);

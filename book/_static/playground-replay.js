@@ -392,8 +392,19 @@ playground.mount("replay", (data, section) => {
     play.textContent = "Play";
   }
 
+  const wanted = Number(new URLSearchParams(location.hash.slice(1)).get("at") ?? data.start ?? 0);
+  slot.value = Math.min(Math.max(Math.round(wanted) || 0, 0), last);
   choose(names[names.length - 1]);
   render(false);
+  if (data.glance) {
+    section.classList.add("pg-glance");
+    if (!matchMedia("(prefers-reduced-motion: reduce)").matches) start();
+    return [
+      element("div", { class: "pg-panels" }, ...panels.map(({ figure }) => figure)),
+      element("div", { class: "pg-controls" }, play, where),
+      line,
+    ];
+  }
   return [
     element(
       "div",

@@ -78,13 +78,17 @@ def _recorded(policy: Policy, scenario: Scenario, trace: Trace) -> dict[str, lis
     return {name: _short(np.asarray(values, float)) for name, values in columns.items()}
 
 
-def replay(policies: dict[str, Policy], scenario: Scenario, trace: Trace) -> str:
+def replay(policies: dict[str, Policy], scenario: Scenario, trace: Trace, start: int = 0, glance: bool = False) -> str:
     """HTML of an episode to step through, under several policies side by side.
 
     policies : dict
         Name to show -> policy.
     trace : Trace
         One episode.
+    start : int
+        Slot at which it opens; `#at=45` in the address of the page goes before it.
+    glance : bool
+        Show the pictures alone, and let them run at once where the reader has not asked for less motion.
     """
     if trace.episodes != 1:
         raise InvalidInput("trace.episodes", trace.episodes, "1")
@@ -96,6 +100,8 @@ def replay(policies: dict[str, Policy], scenario: Scenario, trace: Trace) -> str
     clocks = {"device": trace.device_frequency[0] / 1e9, "server": trace.server_frequency[0] / 1e9}
     data = {
         "slots": scenario.slots,
+        "start": start,
+        "glance": glance,
         "step": scenario.slot_duration,
         "tau": scenario.tau_max_slots,
         "clocks": {name: _short(values) for name, values in clocks.items()},
