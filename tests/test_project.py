@@ -15,6 +15,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import tasks
 from aiecof.doors import EXTRAS, missing_extra
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -79,7 +80,7 @@ def direct() -> dict[str, Requirement]:
 
 def locked() -> dict[str, str]:
     """Direct requirement -> the version that the lock has for it."""
-    lock = pins(read("requirements.lock").splitlines())
+    lock = pins(line for line in read("constraints.txt").splitlines() if not line.startswith("#"))
     return {name: lock[name] for name in direct()}
 
 
@@ -186,7 +187,7 @@ def test_environment_yml_agrees_with_pyproject():
     assert python.removeprefix("python=") in [c.split()[-1] for c in project()["classifiers"]]
     [pip_lines] = [line["pip"] for line in dependencies if isinstance(line, dict)]
     options = [line for line in pip_lines if line.startswith("-")]
-    assert options == ["--constraint requirements.lock", "--editable ."]
+    assert options == ["--constraint constraints.txt", "--editable ."]
     assert pins(line for line in pip_lines if line not in options) == locked()
 
 
@@ -217,7 +218,7 @@ def test_package_version_is_the_project_version():
 
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "book/index.md", ".ci/run"])
 def test_documented_make_targets_exist(document):
-    targets = set(re.findall(r"^([a-z]+):", read("Makefile"), flags=re.MULTILINE))
+    targets = tasks.TASKS.keys()
     commands = set(re.findall(r"(?:^| {4}|`)make ([a-z]+)", read(document), flags=re.MULTILINE))
     assert commands and commands <= targets
 
@@ -228,12 +229,45 @@ def test_linked_files_exist(document):
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
-def test_every_target_is_phony_and_explained():
-    makefile = read("Makefile")
-    targets = re.findall(r"^([a-z]+):", makefile, flags=re.MULTILINE)
-    [phony] = re.findall(r"^\.PHONY: (.*)$", makefile, flags=re.MULTILINE)
-    explained = re.findall(r"^([a-z]+):.*  ## \w", makefile, flags=re.MULTILINE)
-    assert sorted(targets) == sorted(phony.split()) == sorted(explained)
+def test_make_offers_every_task_and_each_is_explained():
+    [targets] = re.findall(r"^TASKS := (.*)$", read("Makefile"), flags=re.MULTILINE)
+    assert targets.split() == list(tasks.TASKS)
+    assert all(re.match(r"[a-z]", task.__doc__) for task in tasks.TASKS.values())
+
+
+def test_tasks_need_nothing_that_they_install():
+    at_once, late = packages_of_others(read("tasks.py"))
+    assert not at_once | late
+
+
+def locked_files() -> dict[str, list[str]]:
+    """Line with the version of a package -> digests of its files."""
+    packages = re.split(r"^(?=[a-z0-9])", read("requirements.lock"), flags=re.MULTILINE)[1:]
+    return {p.partition("\\")[0].strip(): re.findall(r"--hash=sha256:([0-9a-f]{64})(?=\s)", p) for p in packages}
+
+
+def test_lock_has_the_digests_of_every_package_but_torch():
+    files, constraints = locked_files(), read("constraints.txt").splitlines()[1:]
+    versions = [line.partition(";")[0].strip() for line in files]
+    assert sorted([*versions, f"torch=={locked()['torch']}"]) == sorted(constraints)
+    assert all(files.values())
+
+
+def test_lock_is_for_every_python_and_system():
+    """What is compiled has a wheel for each; what only Windows or macOS needs is there as well."""
+    lines = "\n".join(locked_files())
+    assert all(f"{name}==" in lines for name in ("colorama", "pywinpty", "appnope"))
+    assert re.search(r"overrides==\S+ ; python_full_version < '3.12'", lines)
+
+
+def test_workflows_pin_actions_and_ask_for_little():
+    for path in (ROOT / ".github/workflows").glob("*.yml"):
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        assert content["permissions"] == {"contents": "read"}
+        for name, job in content["jobs"].items():
+            assert "permissions" not in job or name == "deploy"
+        for action in re.findall(r"uses: (.*)", path.read_text(encoding="utf-8")):
+            assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action)
 
 
 def test_every_module_has_its_place():
