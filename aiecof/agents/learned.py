@@ -71,14 +71,14 @@ class LearnedPolicy:
         self.streams = check_choice("streams", streams, ("episode", "batch"))
         self.policy.set_training_mode(False)
         self.epsilon = getattr(model, "exploration_final_eps", 0.0)
-        self.seed = check_integer("seed", seed, 0)
+        self.seed = check_integer("seed", seed, 0, 2**63)
         self._generator = th.Generator()
         self._streams: list[np.random.Generator] | None = None
 
     def reset(self, episodes: int, first: int = 0) -> None:
         """Forget everything; the next observations begin the episodes from `first` on."""
-        check_integer("episodes", episodes, 1)
-        check_integer("first", first, 0)
+        check_integer("episodes", episodes, 1, 10**6)
+        check_integer("first", first, 0, 2**63)
         self._generator.manual_seed(int(np.random.SeedSequence([self.seed, 5, first]).generate_state(1)[0]))
         self._streams = [np.random.default_rng([self.seed, 5, first + episode]) for episode in range(episodes)]
         self._memory: Any = None

@@ -46,13 +46,13 @@ class Policy(ABC):
 
     def __init__(self, scenario: Scenario, seed: int = 0):
         self.scenario = check_type("scenario", scenario, Scenario)
-        self.seed = check_integer("seed", seed, 0)
+        self.seed = check_integer("seed", seed, 0, 2**63)
         self.reset(1)
 
     def reset(self, episodes: int, first: int = 0) -> None:
         """Start the episodes `first` .. `first + episodes - 1`."""
-        check_integer("episodes", episodes, 1)
-        check_integer("first", first, 0)
+        check_integer("episodes", episodes, 1, 10**6)
+        check_integer("first", first, 0, 2**63)
         self._streams = [np.random.default_rng([self.seed, 4, first + episode]) for episode in range(episodes)]
 
     def uniform(self) -> np.ndarray:
@@ -99,7 +99,7 @@ def evaluate(policy: Plays, scenario: Scenario, trace: Trace, record: bool = Fal
         Number of the trace's first episode: it fixes the policy's random streams.
     """
     _check_policy(policy, scenario)
-    check_integer("first", first, 0)
+    check_integer("first", first, 0, 2**63)
     simulator = Simulator(scenario, record=record)
     observations = simulator.reset(trace)
     policy.reset(trace.episodes, first)
@@ -122,7 +122,7 @@ def episode_metrics(
     progress : callable
         Is told the number of episodes done after each batch.
     """
-    check_integer("episodes", episodes, 1)
+    check_integer("episodes", episodes, 1, 10**6)
     batch = max(1, BATCH // (scenario.slots * scenario.devices))
     parts = []
     for first in range(0, episodes, batch):

@@ -355,10 +355,9 @@ def load_rule(place: str) -> Callable[..., Policy]:
     return found
 
 
-@checked
 def make_policy(name: str, scenario: Scenario, seed: int = 0, **parameters: Any) -> Policy:
     """The policy called `name`, or that of a user's own at file.py:Class, with its random streams fixed by `seed`."""
-    if ".py:" in name:
+    if isinstance(name, str) and ".py:" in name:
         with own_code(name):
             return load_rule(name)(scenario, seed, **parameters)
     entry = POLICIES[check_choice("policy", name, tuple(POLICIES))]

@@ -28,7 +28,7 @@ from aiecof.agents.learned import DESCRIPTION, LearnedPolicy, put_weights, read_
 from aiecof.agents.learned import FORMAT as POLICY_FORMAT
 from aiecof.agents.methods import Method, method
 from aiecof.agents.policies import evaluate
-from aiecof.checks import InvalidInput, check_integer
+from aiecof.checks import InvalidInput, check_integer, check_kind
 from aiecof.envs import OffloadingVecEnv
 from aiecof.files import alone, conform, read_json, reading, write_whole
 from aiecof.system.scenario import Scenario, scenario_from_dict
@@ -116,7 +116,7 @@ class Run:
     """
 
     def __init__(self, folder: str | Path):
-        self.folder = Path(folder)
+        self.folder = check_kind("run", folder, Path)
         with reading("run", folder, "the folder of a training run"):
             self.description: dict[str, Any] = read_json("run", self.folder / "run.json", DESCRIPTION, _TRAINING)
             self.description.pop("format", None)

@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 
-from aiecof.checks import InvalidInput, check_choice, check_integer
+from aiecof.checks import InvalidInput, check_choice, check_integer, did_you_mean
 from aiecof.envs.spaces import check_trace
 from aiecof.metrics import METRICS
 from aiecof.system.scenario import READINGS, Scenario, Weights, load_scenario
@@ -26,8 +25,8 @@ def scenario_of(scenario: str | Scenario, changes: Mapping[str, Any]) -> Scenari
     known = {entry.name for entry in fields(Scenario)} | READINGS.keys()
     for name in changes:
         if name not in known:
-            near = "".join(f"; did you mean {close!r}?" for close in get_close_matches(name, known, 1))
-            raise TypeError(f"got an unexpected keyword argument {name!r}: no field or reading of a scenario{near}")
+            what = f"got an unexpected keyword argument {name!r}: no field or reading of a scenario"
+            raise TypeError(what + did_you_mean(name, known))
     base = scenario if isinstance(scenario, Scenario) else load_scenario(str(scenario))
     weights = changes.get("weights")
     if isinstance(weights, Mapping):
@@ -64,7 +63,7 @@ class Episodes:
     ):
         self.scenario = scenario_of(scenario, changes)
         self.split = check_choice("split", split, SPLITS)
-        self.replicas = check_integer("replicas", replicas, 1)
+        self.replicas = check_integer("replicas", replicas, 1, 10**6)
         self.network_seed = None if network_seed is None else check_integer("network_seed", network_seed, 0)
         if reward is not None and not callable(reward):
             raise InvalidInput("reward", reward, f"a function of the terms {', '.join(TERMS)}, or None")
@@ -76,8 +75,9 @@ class Episodes:
 
     def restart(self, seed: int | None, first: int = 0) -> None:
         """Go to episode `first` of a seed; None keeps seed and count."""
+        first = check_integer("first", first, 0, 2**63)
         if seed is not None:
-            self.seed, self._next = check_integer("seed", seed, 0), check_integer("first", first, 0)
+            self.seed, self._next = check_integer("seed", seed, 0, 2**63), first
 
     def begin(self, options: Mapping[str, Any] | None, known: tuple[str, ...] = ("trace",)) -> np.ndarray:
         """Start B episodes and return the first observations, (B, M, F)."""
@@ -86,7 +86,8 @@ class Episodes:
         options = options or {}
         for name in options:
             if name not in known:
-                raise InvalidInput(f"options.{name}", options[name], "options " + ", ".join(known))
+                allowed = "options " + ", ".join(known) + did_you_mean(name, known)
+                raise InvalidInput(f"options.{name}", options[name], allowed)
         trace = options.get("trace")
         if trace is not None:
             return self.simulator.reset(check_trace(trace, self.scenario, self.replicas))

@@ -1,5 +1,6 @@
 """All devices at once, one slot a step, as a PettingZoo parallel environment; and one after the other (AEC)."""
 
+from collections.abc import Mapping
 from operator import itemgetter
 from typing import Any
 
@@ -115,6 +116,8 @@ class ParallelOffloadingEnv(pettingzoo.ParallelEnv):
     def _chosen(self, actions: dict[str, int]) -> np.ndarray:
         """The actions, (1, M) int: those of plain numbers at once, whatever else there is one by one."""
         agents = self.possible_agents
+        if not isinstance(actions, Mapping):
+            raise InvalidInput("actions", actions, f"one action for each of agent_0 .. {agents[-1]}")
         if actions.keys() != self.action_spaces.keys():
             wrong = sorted(set(actions) ^ set(agents))
             raise InvalidInput("actions", wrong, f"one action for each of agent_0 .. {agents[-1]}")

@@ -12,7 +12,7 @@ import pandas as pd
 
 from aiecof.agents.policies import evaluate
 from aiecof.agents.rules import longest_service_slots, make_policy
-from aiecof.checks import check_calls
+from aiecof.checks import check_calls, check_number
 from aiecof.study.grids import UNTRAINED
 from aiecof.study.paper import printed_rows
 from aiecof.study.store import code_state, manifest, write_table
@@ -27,6 +27,7 @@ def least_energy(scenario: Scenario, trace: Trace, drop_rate: float) -> float:
     The devices, all as thrifty as the slowest, compute until the last deadline has passed; what is left runs on the
     slowest server, which is faster than they are. The heaviest tasks are dropped, at no cost; nothing waits or is sent.
     """
+    check_number("drop_rate", drop_rate, 0.0, 1.0, open_low=False)
     work = trace.size * trace.density
     heaviest = np.sort(work, axis=None)[::-1][: int(np.ceil(drop_rate * trace.has_task.sum()))]
     done = work.sum() - heaviest.sum()
@@ -41,6 +42,7 @@ def most_load(scenario: Scenario, trace: Trace, drop_rate: float) -> float:
     As a share of tasks: the lightest ones that a device can compute in time, and the dropped ones. By Eq. (12), where a
     device takes up one task a slot: that of a device always busy with the task that loads it most.
     """
+    check_number("drop_rate", drop_rate, 0.0, 1.0, open_low=False)
     if scenario.readings.load == "busy_share":
         return scenario.load_cap
     if scenario.readings.load == "local_share":

@@ -278,7 +278,7 @@ def run(
     own : dict or None
         Experiments of your own, which take the place of the package's: name -> experiment.
     """
-    jobs, last = check_integer("jobs", jobs, 1), np.inf if seeds is None else check_integer("seeds", seeds, 1)
+    jobs, last = check_integer("jobs", jobs, 1, 1_024), np.inf if seeds is None else check_integer("seeds", seeds, 1)
     trials = {run: trial for run, trial in trials_of(names, profile, own).items() if trial.seed < last}
     if scenario is not None:
         check_choice("scenario", scenario, sorted({trial.scenario.name for trial in trials.values()}))
@@ -291,7 +291,9 @@ def run(
     progress(len(trials) - len(missing), len(trials))
     failures = []
     try:
-        for done, (_, failure) in enumerate(compute(missing, folder, jobs), len(trials) - len(missing) + 1):
+        for done, (_, failure) in enumerate(
+            compute(missing, folder, min(jobs, len(missing) or 1)), len(trials) - len(missing) + 1
+        ):
             failures += [failure] if failure else []
             progress(done, len(trials))
     except BaseException:  # what belongs to the experiments is gathered by the run that goes on

@@ -196,7 +196,7 @@ def _resampled(
     statistic : ((..., n), (..., m), ...) -> (...)
     """
     level = check_number("level", level, 0.0, 0.999999)
-    resamples, seed = check_integer("resamples", resamples, 1), check_integer("seed", seed, 0)
+    resamples, seed = check_integer("resamples", resamples, 1, 10**6), check_integer("seed", seed, 0, 2**63)
     if min((group.size for group in groups), default=0) == 0:
         return Interval(np.nan, np.nan, np.nan)
 

@@ -207,9 +207,9 @@ def read_table(name: str, results: Path | None = None, needed: str | None = None
         Columns that it has at least; by default those of the file, if it is not the table of an experiment.
     """
     path = _place(results) / name
-    if not path.exists():
-        return pd.DataFrame()
     with reading("table", path, "an undamaged table"):
+        if not path.exists():
+            return pd.DataFrame()
         content = io.BytesIO(path.read_bytes())
         csv = path.suffix == ".csv"
         if csv and not content.getvalue().endswith(b"\n"):

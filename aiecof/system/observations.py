@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from aiecof.checks import InvalidInput
+from aiecof.checks import InvalidInput, check_type
 from aiecof.system.scenario import Scenario
 
 TASK_INDEX, SIZE, WORKLOAD, DEADLINE, WAIT, SERVERS = range(6)
@@ -21,7 +21,7 @@ def observation_fields(scenario: Scenario) -> dict[str, tuple[slice, float]]:
     `"printed_mean"` adds what the printed reward compares with, the mean energy of the device's tasks so far [J].
     Without a task the first four are 0.
     """
-    n = scenario.servers
+    n = check_type("scenario", scenario, Scenario).servers
     tau, work = float(scenario.tau_max_slots), scenario.workload_range[1] * scenario.workload_scale
     backlogs, own = SERVERS + n, SERVERS + 2 * n
     layout = {

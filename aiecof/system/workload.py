@@ -120,7 +120,7 @@ def draw_trace(
     The kind of a device (`kinds_by="device"`, R27) belongs to the network; otherwise all is drawn as without it.
     """
     for name, value, low in (("episodes", episodes, 1), ("seed", seed, 0), ("first", first, 0)):
-        check_integer(name, value, low)
+        check_integer(name, value, low, 2**63)
     check_memory("episodes", episodes, episodes * scenario.devices * (64.0 * scenario.slots + 32.0 * scenario.servers))
     branch = SPLITS.index(check_choice("split", split, SPLITS))
     place = seed if network_seed is None else check_integer("network_seed", network_seed, 0)
