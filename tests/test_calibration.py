@@ -6,7 +6,8 @@ import pytest
 
 from aiecof.agents.policies import episode_metrics, record_actions
 from aiecof.agents.rules import make_policy
-from aiecof.reconstruction import calibration, reward_agreement
+from aiecof.agents.training import train
+from aiecof.reconstruction import calibration, reward_agreement, tuning
 from aiecof.reconstruction.calibration import CHOICES, COLUMNS, CONSTANTS, DYNAMICS, MEASURES, SEARCHED
 from aiecof.study.grids import LEARNED, UNTRAINED
 from aiecof.study.paper import NAMES, printed_rows
@@ -237,3 +238,65 @@ def test_committed_weights_are_the_nearest_that_agree():
     chosen = {name: getattr(readings, name) for name in reward_agreement.REWARDS}
     [row] = table[(table[list(chosen)] == pd.Series(chosen)).all(axis=1)].to_dict("records")
     assert {term: row[f"weight_{term}"] for term in reward_agreement.TERMS} == pytest.approx(vars(weights))
+
+
+# --- the search for hyperparameters ------------------------------------------------------------------------------
+
+
+def test_everyone_gets_the_same_draws_and_the_printed_values():
+    for name in LEARNED:
+        first, *others = tuning.configurations(name)
+        assert len(others) == tuning.CONFIGURATIONS - 1 >= 15 and others == tuning.configurations(name)[1:]
+        assert (first["gamma"], first["learning_rate"]) == (0.9, 1e-3) and first.get("batch_size", 64) == 64
+        assert len({str(entry) for entry in others}) == len(others)
+        assert {entry["gamma"] for entry in others} > {0.5, 0.99}
+    assert tuning.configurations("dqn") == tuning.configurations("d3qn")
+
+
+def test_the_better_half_is_chosen_by_both_judges_in_turn():
+    rows = pd.DataFrame({"configuration": range(6), "reward": [6, 5, 4, 3, 2, 1], "cost": [6, 5, 4, 3, 1, 2]})
+    assert tuning.better_half(rows) == [0, 4, 1]
+
+
+@pytest.fixture
+def tiny_search(monkeypatch):
+    """Four configurations of two methods on one small network, half of which are stopped after two of four episodes."""
+    small = load_scenario("balanced", devices=4, servers=2, slots=20)
+    values = {"CONFIGURATIONS": 4, "SEARCH_EPISODES": 4, "FIRST_EPISODES": 2, "LAST": 1, "LEARNED": ("a2c", "toppo")}
+    values |= {"SEARCHED": (("balanced", ""),), "network": lambda name, arm: small}
+    for name, value in values.items():
+        monkeypatch.setattr(tuning, name, value)
+    return small
+
+
+@pytest.mark.slow
+def test_half_of_a_search_is_stopped_and_the_rest_is_trained_as_if_never_interrupted(tiny_search, tmp_path):
+    done = []
+    *_, found = tuning.search(pd.DataFrame(), tmp_path / "runs", on_run=done.append)
+    assert done == list(range(1, 2 * 2 * (4 + 2) + 1)) and len(found) == 8
+    assert (found.groupby("method")["stopped"].sum() == 2).all()
+    for row in found.itertuples():
+        values = tuning.configurations(row.method)[row.configuration]
+        curves = [
+            train(
+                row.method, tiny_search, 4, seed, tmp_path / f"{row.method}-{row.configuration}-{seed}", **values
+            ).curve
+            for seed in tuning.TUNING_SEEDS
+        ]
+        last = 1 if row.stopped else 3
+        for judge in ("reward", "cost"):
+            assert getattr(row, judge) == pytest.approx(np.mean([curve[judge][last] for curve in curves]), rel=1e-9)
+
+
+@pytest.mark.slow
+def test_a_search_goes_on_where_it_was(tiny_search, tmp_path, monkeypatch):
+    """From the folder, and without one from the table."""
+    tables = list(tuning.search(pd.DataFrame(), tmp_path))
+    assert [len(table) for table in tables] == [4, 8]
+    monkeypatch.setattr(tuning, "train", None)
+    again = list(tuning.search(pd.DataFrame(), tmp_path))
+    pd.testing.assert_frame_equal(again[-1], tables[-1])
+    known = list(tuning.search(tables[-1], tmp_path / "elsewhere"))
+    pd.testing.assert_frame_equal(known[-1], tables[-1])
+    with pytest.raises(TypeError):
+        list(tuning.search(tables[0], tmp_path / "elsewhere"))

@@ -122,6 +122,26 @@ def better_half(rows: pd.DataFrame) -> list[int]:
     return list(dict.fromkeys(in_turn))[: len(rows) // 2]
 
 
+def _halved(
+    rival: str, name: str, arm: str, play: Callable[[list[Trial], int], list[dict[str, float]]]
+) -> pd.DataFrame:
+    """One row a configuration of a method on a network; half of them come from a training that was stopped."""
+    tried, scenario, chosen = configurations(rival), network(name, arm), list(range(CONFIGURATIONS))
+    parts: list[pd.DataFrame] = []
+    for episodes in (FIRST_EPISODES, SEARCH_EPISODES):
+        trials = [
+            Trial(rival, scenario, seed, SEARCH_EPISODES, changes=tried[index])
+            for index, seed in itertools.product(chosen, TUNING_SEEDS)
+        ]
+        means = pd.DataFrame(play(trials, episodes)).groupby(lambda row: row // len(TUNING_SEEDS)).mean()
+        parts.append(means.assign(configuration=chosen, stopped=episodes < SEARCH_EPISODES))
+        chosen = better_half(parts[0])
+    rows = pd.concat(parts).drop_duplicates("configuration", keep="last").sort_values("configuration")
+    texts = [json.dumps(values) for values in tried]
+    rows = rows.assign(scenario=name, arm=arm, method=rival, values=texts)
+    return rows[["scenario", "arm", "method", "configuration", "values", "stopped", "reward", "cost"]]
+
+
 def search(
     known: pd.DataFrame, folder: Path, jobs: int = 1, on_run: Callable[[int], None] = lambda done: None
 ) -> Iterator[pd.DataFrame]:
@@ -142,30 +162,19 @@ def search(
     (whether early), reward and cost.
     """
     tables, done = [], 0
+
+    def play(trials: list[Trial], episodes: int) -> list[dict[str, float]]:
+        nonlocal done
+        found, tasks = [], (delayed(_trained)(trial, episodes, folder) for trial in trials)
+        for entry in Parallel(n_jobs=jobs, return_as="generator", **workers())(tasks):
+            found.append(entry)
+            on_run(done := done + 1)
+        return found
+
     for (name, arm), rival in itertools.product(SEARCHED, LEARNED):
-        tried = configurations(rival)
         rows = known[(known["scenario"] == name) & (known["method"] == rival)] if len(known) else known
-        if not (len(rows) and list(rows["values"]) == [json.dumps(values) for values in tried]):
-            scenario, parts = network(name, arm), []
-            chosen, episodes = list(range(CONFIGURATIONS)), FIRST_EPISODES
-            while chosen:
-                trials = [
-                    Trial(rival, scenario, seed, SEARCH_EPISODES, changes=tried[index])
-                    for index, seed in itertools.product(chosen, TUNING_SEEDS)
-                ]
-                tasks = (delayed(_trained)(trial, episodes, folder) for trial in trials)
-                found = []
-                for entry in Parallel(n_jobs=jobs, return_as="generator", **workers())(tasks):
-                    found.append(entry)
-                    on_run(done := done + 1)
-                means = pd.DataFrame(found).groupby(lambda row: row // len(TUNING_SEEDS)).mean()
-                parts.append(means.assign(configuration=chosen, stopped=episodes < SEARCH_EPISODES))
-                chosen = better_half(parts[0]) if len(parts) == 1 else []
-                episodes = SEARCH_EPISODES
-            rows = pd.concat(parts).drop_duplicates("configuration", keep="last").sort_values("configuration")
-            texts = [json.dumps(values) for values in tried]
-            rows = rows.assign(scenario=name, arm=arm, method=rival, values=texts)
-        tables.append(rows[["scenario", "arm", "method", "configuration", "values", "stopped", "reward", "cost"]])
+        same = len(rows) and list(rows["values"]) == [json.dumps(values) for values in configurations(rival)]
+        tables.append(rows if same else _halved(rival, name, arm, play))
         yield pd.concat(tables)
 
 
