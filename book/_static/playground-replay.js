@@ -1,7 +1,8 @@
 // The replay of an episode: devices, channels and servers of each policy, slot by slot.
 "use strict";
 
-playground.mount("replay", (data, section) => {
+/** An episode under the policies of some names: its parts, and where the reader is. `moved` is told when that changes. */
+playground.scene = (data, section, names, set, moved) => {
   const { element, svg, number, joules, show, labelled, choice, announcer } = playground;
   const { runs, last, longest, stage, count, EPS } = playground.episode(data);
   const { tasks, clocks, step } = data;
@@ -207,7 +208,6 @@ playground.mount("replay", (data, section) => {
     ["mean delay of tasks done", "delay", (now) => [now.delay, `${number(now.delay)} s`]],
   ];
 
-  const names = Object.keys(runs);
   const panels = names.map(panel);
   const cells = ROWS.map(([, key]) => names.map((name) => element("td", { "data-key": key, "data-policy": name })));
   const totals = element(
@@ -244,7 +244,7 @@ playground.mount("replay", (data, section) => {
   const back = button("Step back", "back", () => go(Number(slot.value) - 1));
   const forth = button("Step forward", "forward", () => go(Number(slot.value) + 1));
   const speed = choice(["1", "2", "4", "8"], () => playing && (stop(), start()));
-  speed.value = "2";
+  speed.value = set.speed;
   const device = choice(
     clocks.device.map((_, m) => String(m)),
     () => render(false),
@@ -372,6 +372,7 @@ playground.mount("replay", (data, section) => {
     stop();
     slot.value = t;
     render();
+    moved();
   }
   function start() {
     if (Number(slot.value) >= last) slot.value = 0;
@@ -392,35 +393,134 @@ playground.mount("replay", (data, section) => {
     play.textContent = "Play";
   }
 
-  const wanted = Number(new URLSearchParams(location.hash.slice(1)).get("at") ?? data.start ?? 0);
-  slot.value = Math.min(Math.max(Math.round(wanted) || 0, 0), last);
+  slot.value = Math.min(Math.max(Math.round(set.at) || 0, 0), last);
+  device.value = set.device;
   choose(names[names.length - 1]);
   render(false);
+  const controls = element(
+    "div",
+    { class: "pg-controls" },
+    play,
+    back,
+    forth,
+    element("div", { class: "pg-slider" }, ...labelled("Slot", slot), where),
+    ...labelled("Slots a second", speed),
+  );
+  const pictures = element("div", { class: "pg-panels" }, ...panels.map(({ figure }) => figure));
+  const follow = element("div", { class: "pg-controls" }, ...labelled("Follow device", device));
+  return {
+    controls,
+    rest: [legend, shown, pictures, totals, follow, stories, line],
+    glance: [pictures, element("div", { class: "pg-controls" }, play, where), line],
+    now: () => ({ at: Number(slot.value), speed: speed.value, device: device.value }),
+    start,
+    stop,
+  };
+};
+
+playground.mount("replay", (data, section) => {
+  const { element, labelled, choice } = playground;
+  const { recordings } = data;
+  const first = recordings[0];
+  const state = { network: first.network, episode: first.episode, policies: data.shown, at: data.start };
+  const set = { at: data.start, speed: "2", device: "0" };
+  const [top, rest] = [element("div"), element("div")];
+  let scene = null;
+
+  const word = (text) => text.toLowerCase().replace(/[^a-z0-9]+/g, "-");
+  const named = (entries, wanted) => entries.find((entry) => word(entry) === word(wanted || ""));
+  const different = (key, entries) => [...new Set(entries.map((entry) => entry[key]))];
+  const networks = different("network", recordings);
+  const episodes = () =>
+    different(
+      "episode",
+      recordings.filter((entry) => entry.network === state.network),
+    );
+
+  /** Take from the address what is recorded: `#at=45&network=...&episode=...&policies=one,other`. */
+  function read() {
+    const asked = new URLSearchParams(location.hash.slice(1));
+    if (!asked.has("at")) return;
+    set.at = Number(asked.get("at"));
+    state.network = named(networks, asked.get("network")) || state.network;
+    state.episode = named(episodes(), asked.get("episode")) || state.episode;
+    if (state.policies && asked.has("policies")) state.policies = asked.get("policies").split(",");
+  }
+
+  /** Keep in the address what is shown, so that it can be passed on. */
+  function write() {
+    if (data.glance) return;
+    const { at } = scene.now();
+    const parts = [`at=${at}`];
+    if (state.policies) {
+      parts.push(`network=${word(state.network)}`, `episode=${word(state.episode)}`);
+      parts.push(`policies=${state.policies.map(word).join()}`);
+    }
+    history.replaceState(null, "", `#${parts.join("&")}`);
+  }
+
+  const picks = ["network", "episode", "left", "right"].map((name) =>
+    element("select", { "data-name": name, change: () => pick() }),
+  );
+  const [network, episode, ...sides] = picks;
+
+  function fill(select, entries, chosen) {
+    select.replaceChildren(...entries.map((entry) => element("option", { value: entry }, entry)));
+    select.value = chosen;
+  }
+
+  function show() {
+    state.episode = named(episodes(), state.episode) || episodes()[0];
+    const recording = recordings.find(
+      (entry) => entry.network === state.network && entry.episode === state.episode,
+    );
+    const able = Object.keys(recording.policies);
+    if (state.policies) {
+      state.policies = [0, 1].map((k) => named(able, state.policies[k]) || able[k]);
+      fill(network, networks, state.network);
+      fill(episode, episodes(), state.episode);
+      sides.forEach((side, k) => fill(side, able, state.policies[k]));
+    }
+    if (scene) scene.stop();
+    scene = playground.scene(recording, section, [...new Set(state.policies || able)], set, write);
+    top.replaceChildren(scene.controls);
+    rest.replaceChildren(...scene.rest);
+  }
+
+  function pick() {
+    Object.assign(set, scene.now());
+    Object.assign(state, { network: network.value, episode: episode.value });
+    state.policies = sides.map((side) => side.value);
+    show();
+    write();
+  }
+
+  read();
+  show();
   if (data.glance) {
     section.classList.add("pg-glance");
-    if (!matchMedia("(prefers-reduced-motion: reduce)").matches) start();
-    return [
-      element("div", { class: "pg-panels" }, ...panels.map(({ figure }) => figure)),
-      element("div", { class: "pg-controls" }, play, where),
-      line,
-    ];
+    if (!matchMedia("(prefers-reduced-motion: reduce)").matches) scene.start();
+    return scene.glance;
   }
+  addEventListener("hashchange", () => {
+    read();
+    show();
+  });
+  // Behind the theme's own link to the main text, for whoever comes by keyboard.
+  const begin = () => section.querySelector("[data-name=play]").focus();
+  const skip = element("a", { href: "#", click: (event) => (event.preventDefault(), begin()) }, "Skip to the replay");
+  document
+    .querySelector("#pst-skip-link")
+    ?.after(element("div", { class: "skip-link d-print-none" }, skip));
+  if (!state.policies) return [top, rest];
+  const labels = ["Network", "Episode", "Left", "Right"];
+  const moments = Object.entries(data.moments).map(([text, place]) =>
+    element("li", {}, element("a", { href: `#${place}` }, text)),
+  );
   return [
-    element(
-      "div",
-      { class: "pg-controls" },
-      play,
-      back,
-      forth,
-      element("div", { class: "pg-slider" }, ...labelled("Slot", slot), where),
-      ...labelled("Slots a second", speed),
-    ),
-    legend,
-    shown,
-    element("div", { class: "pg-panels" }, ...panels.map(({ figure }) => figure)),
-    totals,
-    element("div", { class: "pg-controls" }, ...labelled("Follow device", device)),
-    stories,
-    line,
+    top,
+    element("div", { class: "pg-controls pg-picks" }, ...picks.flatMap((pick, k) => labelled(labels[k], pick))),
+    element("ul", { class: "pg-legend pg-moments", "aria-label": "Moments to look at" }, ...moments),
+    rest,
   ];
 });

@@ -126,6 +126,52 @@ playground.mount("task", ({ scenarios }) => {
     ],
   };
 
+  // The right-hand side of each equation with the numbers of the sliders in it.
+  const put = {
+    size: (p) => `${number(p.size / 1e6)} Mbit`,
+    work: (p) => `${number(p.size / 1e6)} Mbit · ${number(p.density)}`,
+    clock: (p, side) => `${number(p[`${side}_frequency`] / 1e9)} GHz`,
+    positive: (value, less) => `[${number(value)} − ${number(less)}]⁺`,
+    whole: (text, rounded) => (rounded ? `⌈${text}⌉` : text),
+  };
+  const service = (p, side, rounded) =>
+    put.whole(`${put.work(p)} / (${put.clock(p, side)} · ${p.slot_duration} s)`, rounded);
+  const ending = (p, x, r) => {
+    const start = (x.queue || 0) + (x.sending || 0) + (r.edge_wait_from === "decision" ? 0 : x.wait);
+    const before = x.sending === undefined ? x.wait : Math.max(start, x.wait);
+    return `min(${number(before)} + ${number(x.service)} − 1, ${p.tau_max_slots} − 1)`;
+  };
+  const waiting = (p, x) => `${p.waiting_power} W · ${number(x.wait)} · ${p.slot_duration} s`;
+  const FORMULAS = {
+    "device.wait": (p) => put.positive(p.device_backlog, 0),
+    "device.service": (p, x, r) => service(p, "device", r.device_rounding === "ceil"),
+    "device.end": ending,
+    "device.energy_waiting": waiting,
+    "device.power": (p) => `${p.capacitance} · (${put.clock(p, "device")})³`,
+    "device.energy_computing": (p) => `${p.capacitance} · (${put.clock(p, "device")})² · ${put.work(p)}`,
+    "device.energy": (p, x) => `${joules(x.energy_waiting)} + ${joules(x.energy_computing)}`,
+    "server.rate": (p) =>
+      `${p.bandwidth / 1e6} MHz · log₂(1 + ${number(p.gain)} · ${number(p.transmission_power)} W / ${number(p.noise)} W)`,
+    "server.queue": (p, x, r) => (r.channel_queue === "none" ? "no queue" : put.positive(p.channel_backlog, 0)),
+    "server.sending": (p, x, r) =>
+      put.whole(
+        `${put.size(p)} / (${number(x.rate / 1e6)} Mbit/s · ${p.slot_duration} s)`,
+        r.transmission_rounding === "ceil",
+      ),
+    "server.wait": (p, x, r) =>
+      put.positive(p.server_backlog, x.queue + x.sending) +
+      (r.edge_wait_from === "decision" && !x.dropped ? ` + ${number(x.queue + x.sending)}` : ""),
+    "server.service": (p, x, r) => service(p, "server", r.server_rounding === "ceil"),
+    "server.end": ending,
+    "server.energy_radio": (p, x) =>
+      `${number(p.transmission_power)} W · ${put.size(p)} / ${number(x.rate / 1e6)} Mbit/s`,
+    "server.energy_waiting": waiting,
+    "server.power": (p) => `${p.capacitance} · (${put.clock(p, "server")})³`,
+    "server.energy_computing": (p) => `${p.capacitance} · (${put.clock(p, "server")})² · ${put.work(p)}`,
+    "server.energy_edge": (p, x) => `${joules(x.energy_waiting)} + ${joules(x.energy_computing)}`,
+    "server.energy": (p, x) => `${joules(x.energy_radio)} + ${joules(x.energy_edge)}`,
+  };
+
   const link = (n) => element("a", { href: `one_task.html#eq-${n}` }, `(${n})`);
   const sliders = Object.fromEntries(SLIDERS.map((entry) => [entry.name, slider(entry, () => render())]));
   const names = Object.keys(scenarios);
@@ -143,7 +189,8 @@ playground.mount("task", ({ scenarios }) => {
     if (n) name.append(" ", link(n));
     const value = element("span", { class: "pg-value", "data-key": `${side}.${key}` });
     const bar = element("span", { class: `pg-bar pg-${side}` });
-    return { key, value, bar, node: element("td", {}, value, " ", name, bar) };
+    const formula = element("span", { class: "pg-formula" });
+    return { key, value, bar, formula, node: element("td", {}, value, " ", name, formula, bar) };
   }
   const table = ROWS.map(([label, group, text, local, edge]) => ({
     label,
@@ -245,8 +292,10 @@ playground.mount("task", ({ scenarios }) => {
     most.share = 1;
     for (const { group, text, ...sides } of table) {
       for (const side of ["device", "server"]) {
-        const { key, value, bar } = sides[side];
+        const { key, value, bar, formula } = sides[side];
         if (!key) continue;
+        const put = FORMULAS[`${side}.${key}`];
+        formula.textContent = put ? `= ${put(p, found[side], fixed.readings)}` : "";
         show(value, found[side][key], text(found[side][key]));
         bar.style.width = group ? `${(100 * found[side][key]) / (most[group] || 1)}%` : "0";
       }
@@ -300,7 +349,7 @@ playground.mount("task", ({ scenarios }) => {
     element(
       "table",
       { class: "pg-terms pg-device-server" },
-      element("caption", {}, "The same in numbers, each with its equation"),
+      element("caption", {}, "The same in numbers, each beside its equation with the values of the sliders in it"),
       element(
         "thead",
         {},

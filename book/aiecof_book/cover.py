@@ -1,12 +1,18 @@
-"""The start page, and what leads from it: the claims as a strip of squares, and the verdicts that these lead to."""
+"""Pages that lead to others: the start page, its strip of claims and the verdicts these lead to, and the gallery."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from html import escape
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from aiecof.study import verdicts
 from aiecof.study.claims import Verdict
+from aiecof_book.page import svg_of
 
 MARKS = {
     verdicts.REPRODUCED: ("R", "holds"),
@@ -51,3 +57,29 @@ def front(picture: str, caption: str, replay: str, beside: str, squares: str) ->
         f"<figcaption>{caption}</figcaption>{squares}</figure>"
         f"<div>{replay}<p>{beside}</p></div></div>"
     )
+
+
+def gallery(pages: Mapping[str, tuple[str, Figure]], folder: Path = Path()) -> str:
+    """Markdown of a card for each page: its figure without words, its question, and its answer if it has a box.
+
+    pages : mapping
+        Notebook of the folder, without its ending -> what the paper calls its figure, and the figure.
+    """
+    cards = []
+    for name, (called, figure) in pages.items():
+        cells = json.loads((folder / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
+        question = "".join(cells[0]["source"]).partition("\n")[0].removeprefix("# ")
+        answered = any("page.answer(" in "".join(cell["source"]) for cell in cells)
+        answer = f"{{glue:text}}`{name}.ipynb::answer:s`\n" if answered else ""
+        cards.append(
+            f":::{{grid-item-card}} {called}: {question}\n:link: {name}\n:link-type: doc\n\n"
+            f'<div class="thumbnail">{_thumbnail(figure)}</div>\n\n{answer}:::\n'
+        )
+    return "::::{grid} 1 2 2 2\n:gutter: 3\n\n" + "\n".join(cards) + "::::\n"
+
+
+def _thumbnail(figure: Figure) -> str:
+    """A figure without words, in one line of HTML."""
+    for text in figure.findobj(Text):
+        text.set_visible(False)
+    return svg_of(figure, "").replace('role="img" aria-label=""', 'aria-hidden="true"').replace("\n", " ")

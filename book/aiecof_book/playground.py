@@ -8,7 +8,7 @@ library and no network. The sliders compute the equations a second time, in Java
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -16,11 +16,14 @@ import numpy as np
 
 from aiecof.agents.policies import Policy, evaluate
 from aiecof.checks import InvalidInput
-from aiecof.study.paper import printed
+from aiecof.study.grids import ARMS
+from aiecof.study.paper import printed, printed_rows
+from aiecof.study.style import called
 from aiecof.system.kernels import DROPPED
 from aiecof.system.model import recorded_energy
-from aiecof.system.scenario import Scenario
-from aiecof.system.workload import Trace
+from aiecof.system.scenario import Scenario, Weights, load_scenario
+from aiecof.system.simulator import Simulator
+from aiecof.system.workload import Trace, draw_trace
 
 STATIC = "../_static"
 """Where a page of the book finds the scripts."""
@@ -36,6 +39,11 @@ _KINDS = {
         "The costs of one task",
         'Its equations and their figures are in <a href="one_task.html">What does one task cost?</a>',
         ("playground", "playground-costs", "playground-task"),
+    ),
+    "coin": (
+        "A coin under the printed reward",
+        'The table beside it is in <a href="where_table_iv_comes_from.html">Where does Table IV come from?</a>',
+        ("playground", "playground-coin"),
     ),
     "capacity": (
         "Capacity and arrivals",
@@ -59,9 +67,9 @@ def _fragment(kind: str, data: dict[str, Any]) -> str:
     )
 
 
-def _short(values: np.ndarray) -> list[float]:
-    """Rounded to a millionth; whole numbers without a point, which halves the page."""
-    return [int(value) if value.is_integer() else value for value in np.round(values, 6).tolist()]
+def _short(values: np.ndarray, decimals: int = 6) -> list[float]:
+    """Rounded to a millionth, or as told; whole numbers without a point, which halves the page."""
+    return [int(value) if value.is_integer() else value for value in np.round(values, decimals).tolist()]
 
 
 def _recorded(policy: Policy, scenario: Scenario, trace: Trace) -> dict[str, list[float]]:
@@ -74,8 +82,28 @@ def _recorded(policy: Policy, scenario: Scenario, trace: Trace) -> dict[str, lis
         "wait": tasks["wait_slots"],
         "computing": tasks["computing_slots"],
     }
-    columns = {"place": tasks["place"], "dropped": tasks["fate"] == DROPPED, "energy": energy} | stages
-    return {name: _short(np.asarray(values, float)) for name, values in columns.items()}
+    columns = {"place": tasks["place"], "dropped": tasks["fate"] == DROPPED} | stages
+    return {name: _short(np.asarray(values, float)) for name, values in columns.items()} | {"energy": _short(energy, 2)}
+
+
+def _recording(policies: dict[str, Policy], scenario: Scenario, trace: Trace) -> dict[str, Any]:
+    """An episode under several policies, as the replay reads it."""
+    if trace.episodes != 1:
+        raise InvalidInput("trace.episodes", trace.episodes, "1")
+    if scenario.readings.edge_wait_from != "arrival":
+        raise InvalidInput("readings.edge_wait_from", scenario.readings.edge_wait_from, "arrival: stages must add up")
+    _, slot, device = np.nonzero(trace.has_task)
+    size, density = trace.size[trace.has_task], trace.density[trace.has_task]
+    tasks = {"slot": slot, "device": device, "size": size / 1e6, "work": size * density / 1e9}
+    clocks = {"device": trace.device_frequency[0] / 1e9, "server": trace.server_frequency[0] / 1e9}
+    return {
+        "slots": scenario.slots,
+        "step": scenario.slot_duration,
+        "tau": scenario.tau_max_slots,
+        "clocks": {name: _short(values) for name, values in clocks.items()},
+        "tasks": {name: _short(np.asarray(values, float), 4) for name, values in tasks.items()},
+        "policies": {name: _recorded(policy, scenario, trace) for name, policy in policies.items()},
+    }
 
 
 def replay(policies: dict[str, Policy], scenario: Scenario, trace: Trace, start: int = 0, glance: bool = False) -> str:
@@ -90,25 +118,43 @@ def replay(policies: dict[str, Policy], scenario: Scenario, trace: Trace, start:
     glance : bool
         Show the pictures alone, and let them run at once where the reader has not asked for less motion.
     """
-    if trace.episodes != 1:
-        raise InvalidInput("trace.episodes", trace.episodes, "1")
-    if scenario.readings.edge_wait_from != "arrival":
-        raise InvalidInput("readings.edge_wait_from", scenario.readings.edge_wait_from, "arrival: stages must add up")
-    _, slot, device = np.nonzero(trace.has_task)
-    size, density = trace.size[trace.has_task], trace.density[trace.has_task]
-    tasks = {"slot": slot, "device": device, "size": size / 1e6, "work": size * density / 1e9}
-    clocks = {"device": trace.device_frequency[0] / 1e9, "server": trace.server_frequency[0] / 1e9}
-    data = {
-        "slots": scenario.slots,
-        "start": start,
-        "glance": glance,
-        "step": scenario.slot_duration,
-        "tau": scenario.tau_max_slots,
-        "clocks": {name: _short(values) for name, values in clocks.items()},
-        "tasks": {name: _short(np.asarray(values, float)) for name, values in tasks.items()},
-        "policies": {name: _recorded(policy, scenario, trace) for name, policy in policies.items()},
-    }
+    recording = {"network": "", "episode": ""} | _recording(policies, scenario, trace)
+    return _fragment("replay", {"recordings": [recording], "start": start, "glance": glance})
+
+
+def replays(
+    recorded: Mapping[tuple[str, str], tuple[dict[str, Policy], Scenario, Trace]],
+    shown: tuple[str, str],
+    moments: Mapping[str, str],
+    start: int = 0,
+) -> str:
+    """HTML of several recorded episodes, of which the reader chooses one, and two policies to compare.
+
+    recorded : mapping
+        Names of a network and of an episode -> what `replay` takes; the first one is shown at the start.
+    shown : (str, str)
+        The policies at the start.
+    moments : mapping
+        What to look at -> its place, as it stands in the address of the page: `at=45&policies=toppo,greedy`.
+    start : int
+        Slot at which it opens.
+    """
+    recordings = [
+        {"network": network, "episode": episode} | _recording(*entry) for (network, episode), entry in recorded.items()
+    ]
+    data = {"recordings": recordings, "shown": shown, "moments": dict(moments), "start": start, "glance": False}
     return _fragment("replay", data)
+
+
+def herds(places: np.ndarray, least: int = 6, share: float = 2 / 3) -> np.ndarray:
+    """Slots in which at least `least` tasks leave for one server, and they are this share of all that leave.
+
+    places : (T, M) int
+        Where the tasks of an episode go: 0 is the device, n server n, -1 that there is none.
+    """
+    counts = np.stack([(places == n).sum(axis=1) for n in range(1, max(places.max(), 1) + 1)], axis=1)
+    crowd = counts.max(axis=1)
+    return np.flatnonzero((crowd >= least) & (crowd >= share * counts.sum(axis=1)))
 
 
 def _middle(scenario: Scenario) -> dict[str, float]:
@@ -169,3 +215,41 @@ def capacity_sliders(scenarios: Iterable[Scenario]) -> str:
             "load": load,
         }
     return _fragment("capacity", {"scenarios": shown})
+
+
+COIN_SHARES = np.linspace(0.0, 1.0, 51)
+"""Shares at home that the coin's slider has."""
+COIN_METRICS = ("delay", "energy", "drop_rate", "load", "reward")
+"""What is shown of a coin, beside the row of Table IV."""
+
+
+def coin_rows(scenario: Scenario, networks: int = 5, episodes: int = 5) -> dict[str, list[float]]:
+    """Metric -> mean for each share of `COIN_SHARES`, over networks (seeds) and held-out episodes.
+
+    A task stays at home where a throw in [0, 1) is below the share, else it goes to any server: the same throws and
+    tasks for every share. All metrics are those of one run.
+    """
+    simulator, rows = Simulator(scenario), []
+    for seed in range(networks):
+        trace = draw_trace(scenario, episodes, seed)
+        draw = np.random.default_rng([seed, 26])
+        throw = draw.random(trace.size.shape)
+        away = draw.integers(1, scenario.actions, throw.shape)
+        for share in COIN_SHARES:
+            simulator.run(trace, np.where(throw < share, 0, away))
+            rows.append([simulator.metrics()[name].mean() for name in COIN_METRICS])
+    means = np.reshape(rows, (networks, len(COIN_SHARES), len(COIN_METRICS))).mean(axis=0)
+    return {name: _short(column, 4) for name, column in zip(COIN_METRICS, means.T, strict=True)}
+
+
+def coin(scenarios: Iterable[str] = ("plain", "nine-rows", "fitted")) -> str:
+    """HTML of a slider over the share at home of a coin, paid by the printed reward, beside TOPPO's printed row.
+
+    scenarios : iterable of str
+        Networks; the first one is shown at the start. Their reward is the arm `printed` with equal weights.
+    """
+    changes = ARMS["printed"] | {"weights": Weights()}
+    rows = {called(name): coin_rows(load_scenario(name, **changes)) for name in scenarios}
+    row = printed_rows().loc["TOPPO"]
+    data = {"shares": _short(COIN_SHARES), "networks": rows, "printed": {name: float(row[name]) for name in COIN_METRICS}}
+    return _fragment("coin", data)
