@@ -182,7 +182,10 @@ def _seen(tree: ast.Module, handed_out: set[str], protected: set[str], given: se
         if inside or name.split(".")[0] not in HELPFUL:
             yield f"imports {name}" + (", which the lab does not hand out" if inside else "")
     for node in _top_level(tree.body):
-        names = bound_names(ast.unparse(node)) if not isinstance(node, ast.For | ast.With) else set()
+        parts = isinstance(node, ast.Assign) and any(
+            isinstance(to, ast.Attribute | ast.Subscript) for to in node.targets
+        )
+        names = set() if parts or isinstance(node, ast.For | ast.With) else bound_names(ast.unparse(node))
         yield from (f"makes another {name}" for name in sorted(names & protected))
     modules = {entry.asname or entry.name.split(".")[0] for node in ast.walk(tree)
                if isinstance(node, ast.Import | ast.ImportFrom) for entry in node.names}  # fmt: skip

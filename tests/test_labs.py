@@ -166,10 +166,7 @@ def test_a_lab_is_put_back_into_shape():
     ("code", "what"),
     [
         ("import os", "imports os"),
-        (
-            "from aiecof_book.optimum import optimum",
-            "imports aiecof_book.optimum.optimum, which the lab does not hand out",
-        ),
+        ("import aiecof_book.toy", "imports aiecof_book.toy, which the lab does not hand out"),
         ("def price(plan): return 0", "makes another price"),
         ("np.isclose = max", "changes np.isclose"),
         ("class A:\n    __eq__ = 1\n    def __eq__(self, other): return True", "uses __eq__"),
@@ -223,12 +220,15 @@ MOODLE = "Identifier,Full name,Email address,Status,Grade,Maximum Grade,Last mod
 PUPILS = ("Ada Lovelace", "Ben Bitdiddle", "Zoë Müller", "Dan Dare", "Eve Adams")
 FOREVER = "def slots(seconds, slot_s):\n    while True:\n        pass"
 WRITES = "for place in ('mine.txt', '/tmp/ours.txt', {home!r}):\n    open(place, 'w').write('x')"
-QUIET = "import ast\nget_ipython().ast_transformers.append(type('Q', (ast.NodeTransformer,), {'visit_Assert': lambda s, n: ast.Pass()})())"
+QUIET = """import ast
+class Quiet(ast.NodeTransformer):
+    visit_Assert = lambda self, node: ast.Pass()
+get_ipython().ast_transformers.append(Quiet())"""
 
 
 @pytest.fixture
 def export(tmp_path):
-    """A Moodle export: a wrong name, a loop, one that writes files, a cheat, an older try, a text; and one is missing."""
+    """A Moodle export: a wrong name, a loop, one that writes files, a cheat, an older try, a text; one is missing."""
     files = {
         "Ada Lovelace_101_assignsubmission_file_/my lab (1).ipynb": handed_in("lab1_costs", {}),
         "Ada Lovelace_101_assignsubmission_file_/my lab.ipynb": handed_in("lab1_costs", {"slots": "slots = 3"}),
