@@ -225,7 +225,7 @@ def verify(
     on_row : callable
         Called with each row when it is known, before the trials of a cell are judged `together`.
     """
-    sample, jobs = check_integer("sample", sample, 1), check_integer("jobs", jobs, 1)
+    sample, jobs = check_integer("sample", sample, 1, 10**6), check_integer("jobs", jobs, 1, 1_024)
     recorded = Recorded(results)
     chosen = np.random.default_rng(seed).choice(list(recorded.trials), min(sample, len(recorded.trials)), replace=False)
     state = hashlib.sha256(" ".join([code_state(), *made_by().values()]).encode()).hexdigest()[:16]
