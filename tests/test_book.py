@@ -1,11 +1,29 @@
-"""A tiny book in a temporary folder: what re-executes a notebook, and what fails a build."""
+"""What a page is made of, and a tiny book in a temporary folder: what executes a notebook again, what fails a build."""
 
+import importlib.util
+import json
+import os
 import re
+import subprocess
 from pathlib import Path
 
 import build
+import launch
+import matplotlib
+import matplotlib.pyplot as plt
 import nbformat
+import numpy as np
+import page_parts
+import pandas as pd
 import pytest
+from aiecof_book import page, reference, tables
+
+from aiecof.checks import InvalidInput
+from aiecof.study import style
+from aiecof.study.statistics import Interval
+
+matplotlib.use("svg")
+ROOT = Path(__file__).resolve().parent.parent
 
 CELL = """\
 import sys
@@ -109,3 +127,120 @@ def test_an_equation_that_would_show_red_is_found(tmp_path):
     (pages / "good.html").write_text(r"\[x \cr y \tag{1}\]", encoding="utf-8")
     (pages / "bad.html").write_text(r"\[\begin{split} x \\ y \tag{1} \end{split}\]", encoding="utf-8")
     assert build.broken_equations(tmp_path) == ["_build/html/notebooks/bad.html"]
+
+
+FALSE = """\
+from aiecof_book import page
+page.checked("TOPPO gains {gain:.1f}.", -1.0 > 0, gain=-1.0)
+"""
+
+
+@pytest.mark.slow
+def test_a_sentence_that_is_false_fails_the_build(book, capfd):
+    notebook = nbformat.read(book / "energy.ipynb", as_version=4)
+    notebook.cells.append(nbformat.v4.new_code_cell(FALSE))
+    nbformat.write(notebook, book / "energy.ipynb")
+    assert build.main(book) == 1
+    assert "TOPPO gains -1.0." in "".join(capfd.readouterr())
+
+
+def test_a_sentence_is_checked_and_filled_in():
+    assert page.checked("It gains {gain:.1f}.", True, gain=1.25) == "It gains 1.2."
+    with pytest.raises(page.FalseSentence, match="It gains 1.2"):
+        page.checked("It gains {gain:.1f}.", np.bool_(False), gain=1.25)
+    with pytest.raises(InvalidInput, match="holds"):
+        page.checked("It gains.", "no")
+
+
+def test_findings_are_checked_sentences():
+    with pytest.raises(InvalidInput, match="finding"):
+        page.answer("It wins.", page.checked("By 1.", True), "It matters.")
+    with pytest.raises(InvalidInput, match="finding"):
+        page.show(plt.figure(), "It wins.", "Nothing.", "fig")
+
+
+@pytest.mark.parametrize("options", [{"a": True, "b": True}, {"a": False, "b": "tempting"}])
+def test_a_prediction_has_one_answer(options):
+    with pytest.raises(page.FalseSentence, match="Which?"):
+        page.predict("Which?", options, page.checked("That.", True), figure="fig")
+
+
+@pytest.mark.parametrize("half, places", [(0.0, 0), (0.0004, 4), (0.00012, 5), (0.3, 2), (0.4, 1), (2.9, 1), (30.0, 0)])
+def test_decimals_come_from_the_interval(half, places):
+    assert tables.decimals(half) == places
+
+
+def test_a_table_has_names_units_and_the_best_marked():
+    rows = pd.DataFrame(
+        {"delay": [Interval(0.2, 0.1, 0.3), Interval(0.3, 0.3, 0.3)]}, index=["toppo", "mixture-random"]
+    )
+    found = tables.html_table(rows, "Delays")
+    assert "Delay [s]" in found and "<b>0.20 ± 0.10</b>" in found and ">coin</th>" in found and "<td>0.3</td>" in found
+    with pytest.raises(InvalidInput, match="at most 6"):
+        tables.html_table(pd.DataFrame([[1] * 6]), "Too wide")
+
+
+def test_a_figure_follows_the_colours_of_the_page():
+    fig, ax = plt.subplots()
+    ax.plot([0, 1], color=style.FIRST)
+    ax.set_title("words")
+    found = page.svg_of(fig, "A <line>")
+    assert f"var(--figure-first, {style.FIRST})" in found and ">words</text>" in found
+    assert 'aria-label="A &lt;line&gt;"' in found and "<metadata" not in found
+    assert fig.number not in plt.get_fignums()
+
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_notebook_has_the_set_up_cell(path):
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    assert [cell for cell in cells if cell["id"] == launch.NAME] == [cells[1]] == [launch.cell()], "run book/launch.py"
+
+
+def run_set_up(monkeypatch, installed: bool, address: str) -> list[list[str]]:
+    """Commands that the set-up cell would run."""
+    commands = []
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if installed else None)
+    monkeypatch.setattr(subprocess, "run", lambda command, check: commands.append(command))
+    monkeypatch.setattr(os, "chdir", lambda folder: commands.append(["cd", folder]))
+    exec(launch.CELL.format(address=address), {})
+    return commands
+
+
+def test_the_set_up_cell_installs_where_nothing_is_installed(monkeypatch):
+    assert run_set_up(monkeypatch, True, "") == []
+    clone, install, enter = run_set_up(monkeypatch, False, "https://example.org/a")
+    assert clone[:2] == ["git", "clone"] and "https://example.org/a" in clone
+    assert install[-1] == "./book[agents,study]" and enter == ["cd", "book/notebooks"]
+    with pytest.raises(SystemExit, match="pip install"):
+        run_set_up(monkeypatch, False, "")
+
+
+def test_the_repository_has_one_address():
+    """Where an address is missing in `_config.yml`, no page, button or line of installation has one either."""
+    own = re.compile(r"https?://(?:github|gitlab)\.com/[\w-]+/aiecof\b")
+    files = [*ROOT.glob("*.md"), *ROOT.glob("*.cff"), *ROOT.glob("*.toml"), *ROOT.glob("book/**/*.md"), *NOTEBOOKS]
+    found = {match for path in files for match in own.findall(path.read_text(encoding="utf-8"))}
+    assert found <= {launch.address()}
+
+
+def test_reference_has_every_public_name_and_every_command():
+    text = reference.commands()
+    assert "## `aiecof simulate`" in text and "`--scenario`" in text and "## `aiecof bench training`" in text
+    system = reference.api("system")
+    assert ".. autofunction:: aiecof.system.model.waiting_delay" in system
+    assert ".. autoclass:: aiecof.system.scenario.Scenario\n   :members:" in system
+    assert "._" not in system
+
+
+def test_a_page_marks_what_is_made():
+    assert page_parts.clone("") == ""
+    assert page_parts.clone("https://example.org/a/b") == "```sh\ngit clone https://example.org/a/b\ncd b\n```"
+
+
+def test_an_equation_in_a_docstring_is_linked():
+    lines = ["Wait of a task (Eqs. 2, 17).", "Where |x| is (Eq. 3)."]
+    page_parts.adapt_docstring(None, "function", "name", None, None, lines)
+    assert lines == ["Wait of a task (Eqs. :ref:`2 <eq-2>`, :ref:`17 <eq-17>`).", r"Where \|x\| is (Eq. 3)."]
