@@ -1,9 +1,14 @@
-"""Verdicts on the committed results, with the results bent: what has to change, and what must not."""
+"""Verdicts on the committed results, with the results bent: what has to change, and what must not.
+
+And the results themselves, forged: what `aiecof verify` has to say of them.
+"""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from aiecof.metrics import METRICS
+from aiecof.study import verify
 from aiecof.study.claims import CLAIMS, decide
 from aiecof.study.evidence import ARM_NAMES, FEWEST, Facts, NoResults
 from aiecof.study.grids import LEARNED
@@ -103,3 +108,131 @@ def test_fewer_seeds_only_move_towards_undecided(arm):
             assert not (before[name] in GOOD and after[name] in BAD), name
             assert not (before[name] in BAD and after[name] in GOOD), name
     assert set(first(FEWEST - 1).values()) <= {UNDECIDED, INCONSISTENT, IMPOSSIBLE}
+
+
+# --- forged records ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    return verify.Recorded()
+
+
+@pytest.fixture(scope="module")
+def trained(recorded):
+    """Some of the committed trainings: the record, and what the trial would come out as on the same processor."""
+    names = [run for run, trial in recorded.trials.items() if trial.learned]
+    chosen = np.random.default_rng(0).choice(names, 200, replace=False)
+    return {run: (recorded[run], computed(recorded, run)) for run in chosen}
+
+
+def computed(recorded, run):
+    """What a trial comes out as on the processor that is recorded: as it is recorded."""
+    rows = recorded.runs[recorded.runs["run"] == run].set_index("actions")
+    curve = pd.DataFrame(recorded[run].curve, columns=list(METRICS)).to_dict("list")
+    return {"actions": rows[list(METRICS)].to_dict("index"), "curve": curve}
+
+
+def noticed(recorded, trained, forged):
+    """Share of forgeries that are said to differ; a forgery that changes nothing is none."""
+    told = []
+    for run, (honest, again) in trained.items():
+        record = forged(recorded, run, honest)
+        if record is None or np.abs(verify.relative(record.rows, honest.rows)).max() <= verify.EQUAL:
+            continue
+        told.append(verify.judge(record, again, learned=True).outcome == "differs")
+    assert len(told) > 100
+    return np.mean(told)
+
+
+def scaled(metric, factor):
+    def forge(recorded, run, record):
+        return record._replace(rows=record.rows.assign(**{metric: record.rows[metric] * factor}))
+
+    return forge
+
+
+def swapped(whole):
+    """The metrics of another method on the same network with the same seed, with or without its curve."""
+
+    def forge(recorded, run, record):
+        trial = recorded.trials[run]
+        others = [
+            name
+            for name, other in recorded.trials.items()
+            if other.learned and other.method != trial.method and other.seed == trial.seed
+            if other.scenario == trial.scenario
+        ]
+        if not others:
+            return None
+        other = recorded[str(np.random.default_rng(int(run[:8], 16)).choice(others))]
+        rows = other.rows[~other.rows.index.duplicated()].reindex(record.rows.index)
+        return record._replace(rows=rows, curve=other.curve if whole else record.curve)
+
+    return forge
+
+
+def test_committed_records_are_equal_to_themselves(trained):
+    for run, (record, again) in trained.items():
+        assert verify.judge(record, again, learned=True).outcome == "equal", run
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [swapped(whole=False), swapped(whole=True), scaled("energy", 0.8), scaled("drop_rate", 0.5)],
+    ids=["metrics of another method", "record of another method", "a fifth less energy", "half the drops"],
+)
+def test_a_forged_record_is_noticed(recorded, trained, forged):
+    assert noticed(recorded, trained, forged) > 0.95
+
+
+def parted_trainings(rng, episodes=100, parted=20):
+    """Record and recomputation of a training that rounding has parted, as correlated metrics around 1."""
+    mixing = rng.normal(size=(len(METRICS), 3)) * 0.05
+    curve = 1.0 + rng.normal(size=(episodes, 3)) @ mixing.T
+    again = curve.copy()
+    again[parted:] += rng.normal(size=(episodes - parted, 3)) @ mixing.T
+    ends = [dict(zip(METRICS, 1.0 + rng.normal(size=3) @ mixing.T / np.sqrt(2.0), strict=True)) for _ in range(2)]
+    record = verify.Record(
+        pd.DataFrame([ends[0]], index=["sampled"]), curve.astype(np.float32).astype(float), pd.DataFrame(), {}
+    )
+    return record, {
+        "actions": {"sampled": ends[1]},
+        "curve": pd.DataFrame(again, columns=list(METRICS)).to_dict("list"),
+    }
+
+
+def test_another_processor_is_not_taken_for_a_forger():
+    """Genuine trainings that part differ at the stated rate; with one metric moved by a fifth nearly all do."""
+    rng = np.random.default_rng(1)
+    pairs = [parted_trainings(rng) for _ in range(400)]
+    genuine = [verify.judge(record, again, learned=True) for record, again in pairs]
+    assert {found.outcome for found in genuine} <= {"plausible", "differs"} and {f.parted for f in genuine} == {20}
+    assert np.mean([found.outcome == "differs" for found in genuine]) <= 3 * verify.ERROR_RATE
+    forged = [
+        verify.judge(record._replace(rows=record.rows.assign(energy=record.rows["energy"] * 0.8)), again, learned=True)
+        for record, again in pairs
+    ]
+    assert np.mean([found.outcome == "differs" for found in forged]) > 0.9
+
+
+def test_trainings_that_begin_otherwise_differ_however_alike_they_end():
+    record, again = parted_trainings(np.random.default_rng(2), parted=verify.FIRST - 1)
+    again["actions"] = record.rows.to_dict("index")
+    found = verify.judge(record, again, learned=True)
+    assert (found.outcome, found.difference, found.parted) == ("differs", 0.0, verify.FIRST - 1)
+
+
+def test_a_processor_like_the_recorded_one_has_no_excuse():
+    record, again = parted_trainings(np.random.default_rng(1))
+    assert verify.judge(record, again, learned=True).outcome == "plausible"
+    assert verify.judge(record._replace(made_by=verify.made_by()), again, learned=True).outcome == "differs"
+
+
+def test_trials_of_a_cell_are_judged_together():
+    """What is not too unlikely alone is too unlikely five times."""
+    rows = [
+        {"cell": cell, "outcome": "plausible", "chance": p, "why": ""} for cell, p in 5 * [("a", 0.05)] + [("b", 0.05)]
+    ]
+    found = verify.together(pd.DataFrame([*rows, {"cell": "a", "outcome": "equal", "chance": np.nan, "why": ""}]))
+    assert list(found["outcome"]) == 5 * ["differs"] + ["plausible", "equal"]

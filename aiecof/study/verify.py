@@ -190,19 +190,18 @@ class Recorded:
         self.cells = {run: replace(trial, seed=0).fingerprint for run, trial in self.trials.items()}
         self._curves = dict(list(curves.groupby("run"))) if len(curves) else {}
         shown = [self._with_kinds(table, declared[name].planned) for name, table in tables.items() if len(table)]
-        self._rows = dict(list(pd.concat([self.runs, *shown]).groupby("run")))
+        self._rows = dict(list(pd.concat([self.runs, *shown]).set_index("actions").groupby("run")))
+        self._cells = dict(list(self.runs.set_index("actions").groupby(self.runs["run"].map(self.cells).to_numpy())))
 
     def _with_kinds(self, table: pd.DataFrame, planned: bool) -> pd.DataFrame:
         """The table of an experiment with the kinds of action that it shows."""
         return table.merge(self.runs.loc[shown_in_tables(self.runs, planned), ["run", "actions"]], on="run")
 
     def __getitem__(self, run: str) -> Record:
-        rows = self._rows[run].set_index("actions")
+        rows, cell = self._rows[run], self._cells[self.cells[run]]
         curve = self._curves[run].sort_values("episode") if run in self._curves else pd.DataFrame(columns=[*METRICS])
-        peers = [other for other, cell in self.cells.items() if cell == self.cells[run] and other != run]
-        others = self.runs[self.runs["run"].isin(peers)].set_index("actions")
         known = {name: rows[name].dropna().iloc[0] for name in MADE_BY if name in rows and rows[name].notna().any()}
-        return Record(rows[[*METRICS]], curve[[*METRICS]].to_numpy(float), others[[*METRICS]], known)
+        return Record(rows[[*METRICS]], curve[[*METRICS]].to_numpy(float), cell.loc[cell["run"] != run, [*METRICS]], known)
 
 
 def verify(
