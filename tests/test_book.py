@@ -140,6 +140,8 @@ def test_a_sentence_that_is_false_fails_the_build(book, capfd):
     notebook = nbformat.read(book / "energy.ipynb", as_version=4)
     notebook.cells.append(nbformat.v4.new_code_cell(FALSE))
     nbformat.write(notebook, book / "energy.ipynb")
+    with (book / "_config.yml").open("a", encoding="utf-8") as config:  # as the book has it
+        config.write("sphinx: {config: {nb_execution_raise_on_error: true}}\n")
     assert build.main(book) == 1
     assert "TOPPO gains -1.0." in "".join(capfd.readouterr())
 
