@@ -129,9 +129,10 @@ def test_an_equation_that_would_show_red_is_found(tmp_path):
     assert build.broken_equations(tmp_path) == ["_build/html/notebooks/bad.html"]
 
 
-FALSE = """\
+FALSE = f"""\
+sys.path.insert(0, {str(ROOT)!r})  # before the tiny book's own folder of that name
 from aiecof_book import page
-page.checked("TOPPO gains {gain:.1f}.", -1.0 > 0, gain=-1.0)
+page.checked("TOPPO gains {{gain:.1f}}.", -1.0 > 0, gain=-1.0)
 """
 
 
