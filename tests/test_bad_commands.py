@@ -79,8 +79,8 @@ COMMANDS = [
         "sequence_length: got 10",
         "a divisor of the episode's 15",
     ),
-    ("evaluate nowhere", "run: got 'nowhere'", "the folder of a training run"),
-    ("evaluate .", "run: got '.'", "the folder of a training run"),
+    ("evaluate nowhere", "run: got 'nowhere", "No such file"),
+    ("evaluate .", "run: got '", "No such file"),
     ("evaluate", "command line: got 'evaluate'", "run"),
     ("run", "command line: got 'run'", "--help"),
     ("run tabel_iv", "experiment: got 'tabel_iv'", "did you mean 'table_iv'?"),
@@ -90,9 +90,8 @@ COMMANDS = [
     ("run mine.json table_iv", "experiment: got ['mine.json', 'table_iv']", "a file on its own"),
     ("trial zzz", "trial: got 'zzz'", "names, of which the nearest are"),
     ("trial 0000", "trial: got '0000'", "names, of which the nearest are"),
-    ("claims --arm pritned", "arm: got 'pritned'", "did you mean 'printed'?"),
+    ("claims --arm pritned-plain", "arm: got 'pritned-plain'", "did you mean 'printed-plain'?"),
     ("claims --arm=", "arm: got ''", "printed"),
-    ("figures --results nowhere", "results: got 'nowhere'", "a folder"),
     ("tune sarsa --results out --folder runs", "method: got 'sarsa'", "toppo"),
 ]
 COMMANDS += [
