@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import typer
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
-from rich.measure import Measurement
 from rich.progress import Progress
 from rich.table import Table
 from typer.core import TyperGroup
@@ -125,6 +125,15 @@ def print_json(content: Any) -> None:
     print(json.dumps(_finite(content), indent=2, allow_nan=False))
 
 
+def _widths(cells: list[tuple[str, ...]], room: int) -> list[int]:
+    """Widths of columns that break no word, and no line where the room allows it; none where it is too narrow."""
+    least = [max((cell_len(word) for cell in column for word in cell.split()), default=1) for column in cells]
+    whole = [max(cell_len(line) for cell in column for line in cell.splitlines() or [""]) for column in cells]
+    wanted = [max(all_of_it - low, 0) for low, all_of_it in zip(least, whole, strict=True)]
+    share = min(1.0, (room - sum(least)) / max(sum(wanted), 1))
+    return [low + int(share * more) for low, more in zip(least, wanted, strict=True)] if share >= 0.0 else []
+
+
 def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
     """Print a table, on a terminal that is too narrow for it as a list of its rows."""
     columns, rows = list(columns), [[str(cell) for cell in row] for row in rows]
@@ -133,8 +142,11 @@ def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[obje
     table = Table(*columns, box=box.SIMPLE)
     for row in rows:
         table.add_row(*row)
-    unbounded = console.options.update(max_width=10_000)
-    if narrow and Measurement.get(console, unbounded, table).minimum > console.width:
+    widths = _widths(list(zip(columns, *rows, strict=True)), console.width - 3 * len(columns) - 1)
+    if narrow and widths:
+        for column, width in zip(table.columns, widths, strict=True):
+            column.width = width
+    elif narrow:
         table = Table("", "", box=None, show_header=False)
         for row in rows:
             for heading, cell in zip(columns, row, strict=True):
