@@ -21,7 +21,7 @@ from sandbox import Sandbox
 
 HEADING = re.compile(
     r"^## (?P<kind>right|wrong|cheat): (?P<name>.+?) \(`(?P<answer>[\w-]+)`(?: -> (?P<checks>[^)]+))?\)\n"
-    r".*?^```(?P<form>python|diff)\n(?P<code>.*?)^```$",
+    r"(?P<why>.*?)^```(?P<form>python|diff)\n(?P<code>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
 SECONDS = 60
@@ -35,6 +35,7 @@ class Answer:
     name: str
     answer: str
     checks: frozenset[str]
+    why: str
     form: str
     code: str
 
@@ -51,17 +52,11 @@ class Answer:
 def answers(path: Path) -> list[Answer]:
     """The answers that a page of the gallery holds."""
     text = path.read_text("utf-8")
-    found = [
-        Answer(
-            m["kind"],
-            m["name"],
-            m["answer"],
-            frozenset(re.findall(r"`([\w-]+)`", m["checks"] or "")),
-            m["form"],
-            m["code"],
-        )
-        for m in HEADING.finditer(text)
-    ]
+    found = []
+    for match in HEADING.finditer(text):
+        parts = match.groupdict()
+        checks = frozenset(re.findall(r"`([\w-]+)`", parts["checks"] or ""))
+        found.append(Answer(**parts | {"checks": checks, "why": parts["why"].strip()}))
     if len(found) != text.count("\n## "):
         raise ValueError(f"{path}: {text.count(chr(10) + '## ')} headings, {len(found)} hand-ins")
     return found
