@@ -52,6 +52,9 @@ def render(root: Path) -> bool:
     environment = os.environ | {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     finished = subprocess.run(command, env=environment, check=False)
     succeeded = finished.returncode == 0 and (root / "_build/html/index.html").is_file()
+    if succeeded and (static := root / "book/_static").is_dir():
+        # Sphinx copies styles and scripts only when a page has changed.
+        shutil.copytree(static, root / "_build/html/_static", dirs_exist_ok=True)
     if not succeeded:
         # An incremental build does not repeat the warnings of pages it has read: it would pass next time.
         shutil.rmtree(root / "_build/.doctrees", ignore_errors=True)

@@ -15,11 +15,11 @@ ORDER = {
     "aiecof.system": "scenario model workload objective observations kernels simulator reference",
     "aiecof.envs": "spaces episodes rendering gymnasium_env slot_envs vector_env pettingzoo_env vec_env",
     "aiecof.agents": "policies rules networks dqn toppo methods learned training bench",
-    "aiecof.study": "grids store statistics paper style curves evidence verdicts claims figures "
+    "aiecof.study": "grids store statistics paper curves style evidence verdicts claims figures "
     "lower_bound print_limits trials experiments own runner verify",
     "aiecof.reconstruction": "reward_agreement calibration tuning edge_services",
     "aiecof.cli": "console results app",
-    "aiecof_book": "tables page reference toy optimum complexity equations playground",
+    "aiecof_book": "tables page cover reference toy optimum complexity equations playground",
 }
 """Folder -> its modules; each imports only what stands before it. The facts of `study` end with `figures`."""
 START, END = "<!-- house: drawn by book/house.py -->\n", "<!-- end of the house -->\n"

@@ -12,7 +12,7 @@ from pypdf import PdfWriter
 ROOT = Path(__file__).resolve().parent.parent
 # What is folded is opened, except code. A link to another page would lead to this machine: its text stays.
 PREPARE = """() => {
-  document.querySelectorAll("details:not(.above-input)").forEach(entry => { entry.open = true; });
+  document.querySelectorAll("details:not(.above-input)").forEach(entry => { entry.open = true; entry.hidden = false; });
   document.querySelectorAll(".toggle-hidden").forEach(entry => entry.classList.remove("toggle-hidden"));
   document.querySelectorAll("article a[href]").forEach(link => {
     if (link.origin === location.origin && link.pathname !== location.pathname) link.removeAttribute("href");

@@ -130,28 +130,6 @@ def check_columns(rows: pd.DataFrame, metric: str, **columns: str) -> None:
         check_choice(name, column, tuple(map(str, rows)))
 
 
-@styled
-def bars(values: pd.DataFrame, accents: Mapping[str, str], label: str) -> Figure:
-    """A bar with its interval for every column of values, as wide as half a page.
-
-    values : DataFrame
-        One row a seed.
-    accents : mapping
-        Column -> its colour; the others are grey.
-    """
-    fig, ax = plt.subplots(figsize=(WIDTH * 0.6, 0.5 + 0.22 * len(values.columns)))
-    for y, name in enumerate(values):
-        mean, low, high = mean_interval(values[name])
-        colour = accents.get(name, GREY)
-        ax.barh(y, mean, 0.6, color=colour, alpha=0.45)
-        ax.plot([low, high], [y, y], color=colour)
-        ax.annotate(f"{mean:.0f}", (high, y), (4, 0), textcoords="offset points", va="center", color=colour)
-    ax.set(yticks=range(len(values.columns)), yticklabels=map(called, values), xlabel=label)
-    ax.grid(visible=False)
-    ax.invert_yaxis()
-    return fig
-
-
 def stressed(rows: pd.DataFrame, metric: str, by: str = "method", ours: str = "") -> dict[str, str]:
     """Who gets an accent: TOPPO the first, and the best of the others the second; without TOPPO the best the first.
 

@@ -7,11 +7,15 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
 
+import matplotlib.pyplot as plt
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from aiecof.study import verdicts
 from aiecof.study.claims import Verdict
+from aiecof.study.statistics import mean_interval
+from aiecof.study.style import GREY, WIDTH, called, styled
 from aiecof_book.page import svg_of
 
 MARKS = {
@@ -26,6 +30,28 @@ MARKS = {
     verdicts.IMPOSSIBLE: ("!", "fails"),
 }
 """Verdict -> its letter, and the kind that colours it."""
+
+
+@styled
+def bars(values: pd.DataFrame, accents: Mapping[str, str], label: str) -> Figure:
+    """A bar with its interval for every column of values, as wide as half a page.
+
+    values : DataFrame
+        One row a seed.
+    accents : mapping
+        Column -> its colour; the others are grey.
+    """
+    fig, ax = plt.subplots(figsize=(WIDTH * 0.6, 0.5 + 0.22 * len(values.columns)))
+    for y, name in enumerate(values):
+        mean, low, high = mean_interval(values[name])
+        colour = accents.get(name, GREY)
+        ax.barh(y, mean, 0.6, color=colour, alpha=0.45)
+        ax.plot([low, high], [y, y], color=colour)
+        ax.annotate(f"{mean:.0f}", (high, y), (4, 0), textcoords="offset points", va="center", color=colour)
+    ax.set(yticks=range(len(values.columns)), yticklabels=map(called, values), xlabel=label)
+    ax.grid(visible=False)
+    ax.invert_yaxis()
+    return fig
 
 
 def strip(found: Iterable[Verdict], page: str = "../notebooks/claims.html") -> str:
@@ -66,13 +92,13 @@ def gallery(pages: Mapping[str, tuple[str, Figure]], folder: Path = Path()) -> s
         Notebook of the folder, without its ending -> what the paper calls its figure, and the figure.
     """
     cards = []
-    for name, (called, figure) in pages.items():
+    for name, (paper, figure) in pages.items():
         cells = json.loads((folder / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
         question = "".join(cells[0]["source"]).partition("\n")[0].removeprefix("# ")
         answered = any("page.answer(" in "".join(cell["source"]) for cell in cells)
         answer = f"{{glue:text}}`{name}.ipynb::answer:s`\n" if answered else ""
         cards.append(
-            f":::{{grid-item-card}} {called}: {question}\n:link: {name}\n:link-type: doc\n\n"
+            f":::{{grid-item-card}} {paper}: {question}\n:link: {name}\n:link-type: doc\n\n"
             f'<div class="thumbnail">{_thumbnail(figure)}</div>\n\n{answer}:::\n'
         )
     return "::::{grid} 1 2 2 2\n:gutter: 3\n\n" + "\n".join(cards) + "::::\n"

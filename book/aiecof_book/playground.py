@@ -83,7 +83,7 @@ def _recorded(policy: Policy, scenario: Scenario, trace: Trace) -> dict[str, lis
         "computing": tasks["computing_slots"],
     }
     columns = {"place": tasks["place"], "dropped": tasks["fate"] == DROPPED} | stages
-    return {name: _short(np.asarray(values, float)) for name, values in columns.items()} | {"energy": _short(energy, 2)}
+    return {name: _short(np.asarray(values, float)) for name, values in columns.items()} | {"energy": _short(energy, 4)}
 
 
 def _recording(policies: dict[str, Policy], scenario: Scenario, trace: Trace) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def replay(policies: dict[str, Policy], scenario: Scenario, trace: Trace, start:
     glance : bool
         Show the pictures alone, and let them run at once where the reader has not asked for less motion.
     """
-    recording = {"network": "", "episode": ""} | _recording(policies, scenario, trace)
+    recording = {"network": "", "seed": ""} | _recording(policies, scenario, trace)
     return _fragment("replay", {"recordings": [recording], "start": start, "glance": glance})
 
 
@@ -131,7 +131,7 @@ def replays(
     """HTML of several recorded episodes, of which the reader chooses one, and two policies to compare.
 
     recorded : mapping
-        Names of a network and of an episode -> what `replay` takes; the first one is shown at the start.
+        Name of a network and its seed -> what `replay` takes; the first one is shown at the start.
     shown : (str, str)
         The policies at the start.
     moments : mapping
@@ -140,7 +140,7 @@ def replays(
         Slot at which it opens.
     """
     recordings = [
-        {"network": network, "episode": episode} | _recording(*entry) for (network, episode), entry in recorded.items()
+        {"network": network, "seed": seed} | _recording(*entry) for (network, seed), entry in recorded.items()
     ]
     data = {"recordings": recordings, "shown": shown, "moments": dict(moments), "start": start, "glance": False}
     return _fragment("replay", data)
@@ -178,7 +178,7 @@ def task_sliders(scenarios: Iterable[Scenario]) -> str:
         if scenario.transmission_rate is None:
             raise InvalidInput("transmission_rate", None, "a fixed rate, from which the noise follows")
         middle, signal = _middle(scenario), 2.0 ** (scenario.transmission_rate / BANDWIDTH) - 1.0
-        shown[scenario.name] = {
+        shown[called(scenario.name)] = {
             "size": middle["size"],
             "density": middle["work"] / middle["size"],
             "device_frequency": middle["device_frequency"],
@@ -205,7 +205,7 @@ def capacity_sliders(scenarios: Iterable[Scenario]) -> str:
     shown, load = {}, float(printed("load")["toppo"])
     for scenario in scenarios:
         low, high = scenario.workload_range
-        shown[scenario.name] = _middle(scenario) | {
+        shown[called(scenario.name)] = _middle(scenario) | {
             "arrival_probability": scenario.arrival_probability,
             "slots": scenario.slots,
             "tau_max_slots": scenario.tau_max_slots,
@@ -251,5 +251,9 @@ def coin(scenarios: Iterable[str] = ("plain", "nine-rows", "fitted")) -> str:
     changes = ARMS["printed"] | {"weights": Weights()}
     rows = {called(name): coin_rows(load_scenario(name, **changes)) for name in scenarios}
     row = printed_rows().loc["TOPPO"]
-    data = {"shares": _short(COIN_SHARES), "networks": rows, "printed": {name: float(row[name]) for name in COIN_METRICS}}
+    data = {
+        "shares": _short(COIN_SHARES),
+        "networks": rows,
+        "printed": {name: float(row[name]) for name in COIN_METRICS},
+    }
     return _fragment("coin", data)
