@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import test_runner
 from strategies import hear_interrupts
 from test_runner import TINY, assert_same_tables, declare, wait_until
 
@@ -56,9 +57,9 @@ def undisturbed(tmp_path_factory):
 
 
 @contextmanager
-def started(place, *arguments, runs="runs", results="results"):
+def started(place, *arguments):
     """`aiecof run` in a session of its own, of which nothing is left at the end."""
-    where = ["--folder", str(place / runs), "--results", str(place / results)]
+    where = ["--folder", str(place / "runs"), "--results", str(place / "results")]
     command = [sys.executable, "-c", DRIVER, str(Path(__file__).parent), "run", *arguments, *where]
     with open(place / "errors", "w") as errors:
         options = {"start_new_session": True, "preexec_fn": hear_interrupts}
@@ -97,26 +98,74 @@ def end(process, number, group):
     return time.monotonic() - begun, process.returncode
 
 
+@contextmanager
+def forked(place, jobs, names=tuple(EXPERIMENTS), runs="runs"):
+    """`aiecof run` in a copy of this process, which spares the imports; a session of its own."""
+    where = ["--folder", str(place / runs), "--results", str(place / "results")]
+    arguments = ["run", *names, "--jobs", jobs, *where]
+    leader = os.fork()
+    if not leader:
+        code = 1
+        try:
+            os.setsid()
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            for stream in (1, 2):
+                os.dup2(os.open(place / "errors", os.O_CREAT | os.O_WRONLY | os.O_APPEND), stream)
+            test_runner.app(arguments)
+        except SystemExit as error:
+            code = error.code
+        finally:
+            os._exit(code)
+    yield leader
+    if in_session(leader):
+        os.killpg(leader, signal.SIGKILL)
+
+
+def ended(leader):
+    """Exit code of a forked process, or None."""
+    pid, status = os.waitpid(leader, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if pid else None
+
+
+@pytest.fixture(scope="module")
+def durations(tmp_path_factory):
+    """Number of processes -> seconds of a run that nothing ends."""
+    found = {}
+    for jobs in ("1", "2"):
+        place, begun = tmp_path_factory.mktemp("duration"), time.monotonic()
+        with pytest.MonkeyPatch.context() as patch:
+            declare(patch, EXPERIMENTS)
+            with forked(place, jobs) as leader:
+                wait_until(lambda leader=leader: ended(leader) is not None)
+        found[jobs] = time.monotonic() - begun
+    return found
+
+
 @pytest.mark.parametrize("seed", range(-(-KILLS // IN_A_ROW)))
-def test_random_kills_lose_nothing(seed, tmp_path, undisturbed):
-    rng = random.Random(seed)
-    jobs = str(1 + seed % 2)
+def test_random_kills_lose_nothing(seed, tmp_path, undisturbed, durations):
+    """Each folder is killed in some times, and then let be."""
+    rng, jobs = random.Random(seed), str(1 + seed % 2)
     for _ in range(IN_A_ROW):
         number = rng.choice([signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-        group, moment = rng.random() < 0.5, rng.uniform(0.3, 25.0)
-        with started(tmp_path, *EXPERIMENTS, "--jobs", jobs) as process:
+        group, moment = rng.random() < 0.5, rng.uniform(0.0, durations[jobs])
+        with forked(tmp_path, jobs) as leader:
+            time.sleep(moment)
+            before, code = finished(tmp_path), ended(leader)
             begun = time.monotonic()
-            wait_until(lambda begun=begun, moment=moment: time.monotonic() - begun > moment)
-            before = finished(tmp_path)
-            alive = process.poll() is None
-            took, code = end(process, number, group) if alive else (0.0, process.returncode)
+            if code is None:
+                (os.killpg if group else os.kill)(leader, number)
+                codes = []
+                wait_until(lambda leader=leader, codes=codes: codes.append(ended(leader)) or codes[-1] is not None)
+                code = codes[-1]
+            wait_until(lambda leader=leader: not in_session(leader))
+            took = time.monotonic() - begun
         what = f"{number.name} to {'the group' if group else 'the parent'} after {moment:.1f} s, {jobs} job(s)"
         print(f"{what}: {len(before)} trials done, gone after {took:.1f} s, exit code {code}")
         assert took < (5.0 if number == signal.SIGKILL else allowed(3.0)), f"{what}: {took:.1f} s"
-        after = finished(tmp_path)
-        assert before.items() <= after.items(), what
-        for content in after.values():
-            assert json.loads(content[1])["actions"], what
+        assert code in (0, -number, 130)
+        assert before.items() <= finished(tmp_path).items(), what
+        for _, content in finished(tmp_path).values():
+            assert json.loads(content)["actions"], what
     kept = finished(tmp_path)
     assert run(list(EXPERIMENTS), folder=tmp_path / "runs", results=tmp_path / "results") == []
     assert kept.items() <= finished(tmp_path).items(), "a finished trial was computed again"
@@ -137,14 +186,18 @@ def test_an_interrupt_takes_three_seconds_and_says_how_to_go_on(number, group, t
     assert set(read_table("runs.csv", tmp_path / "results")["run"]) == finished(tmp_path).keys()
 
 
+def _all_ended(codes, *leaders):
+    codes |= {leader: ended(leader) for leader in leaders if codes.get(leader) is None}
+    return None not in codes.values()
+
+
 @pytest.mark.parametrize("attempt", range(PAIRS))
 def test_a_pair_of_runs_into_one_folder_loses_no_row(attempt, tmp_path, undisturbed):
     """Each with a folder for its trials, and each with half of the experiments: neither has what the other computes."""
-    with (
-        started(tmp_path, "first", runs="one") as one,
-        started(tmp_path, "second", runs="other") as other,
-    ):
-        assert (one.wait(300), other.wait(300)) == (0, 0)
+    with forked(tmp_path, "1", ["first"], "one") as one, forked(tmp_path, "1", ["second"], "other") as other:
+        codes = {}
+        wait_until(lambda: _all_ended(codes, one, other))
+    assert codes == {one: 0, other: 0}, (tmp_path / "errors").read_text()
     assert set(read_table("runs.csv", tmp_path / "results")["run"]) == set(trials_of(EXPERIMENTS))
     assert_same_tables(tmp_path / "results", undisturbed)
     assert edited(tmp_path / "results") == []
