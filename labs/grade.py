@@ -184,12 +184,16 @@ def collect(export: Path, roster: Roster, labs: dict[str, NotebookNode]) -> tupl
 
 def grade_all(hand_ins: list[HandIn], labs: dict[str, NotebookNode], hidden: list[Path], options) -> dict[str, str]:
     """Grade them, `jobs` at a time; returns what could not be graded, with the reason."""
-    workers, lost = SimpleQueue(), {}
+    workers, lost, years = SimpleQueue(), {}, {}
+    for row in csv.DictReader(options.key.open(encoding="utf-8")) if options.key else ():
+        years |= {(name, row["lab"]): int(row["year"]) for name in (letters(row["student"]), row["student"])}
 
     def one(hand_in: HandIn) -> None:
         sandbox = workers.get()
         try:
-            hand_in.report = grade(labs[hand_in.lab], hand_in.notebook, sandbox, options.seconds)
+            year = years.get((letters(hand_in.name), hand_in.lab)) or years.get((hand_in.number, hand_in.lab))
+            source = with_year(labs[hand_in.lab], year)
+            hand_in.report = grade(source, hand_in.notebook, sandbox, options.seconds)
             print(f"{hand_in.student}: {hand_in.report.points:g} of {hand_in.report.most:g}", flush=True)
         except SandboxError as error:
             lost[hand_in.path] = f"not graded: {error}"
@@ -298,6 +302,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--course", type=Path, default=Path("course"), help="where everything is written")
     parser.add_argument("--source", type=Path, default=SOURCE, help="the solved labs")
     parser.add_argument("--year", type=int, help="the variant that was handed out")
+    parser.add_argument("--key", type=Path, help="the key.csv of variants for each student")
     parser.add_argument("--seconds", type=float, default=120, help="longest time of a cell")
     parser.add_argument("--jobs", type=int, default=2, help="hand-ins at a time")
     parser.add_argument("--trusted", action="store_true", help="without namespaces: in a container of your own")

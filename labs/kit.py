@@ -30,7 +30,8 @@ body { margin: 0; font: 22px/1.4 system-ui, sans-serif; color: #1b1b1b; backgrou
 section { box-sizing: border-box; width: 960px; min-height: 540px; margin: 0 auto; padding: 36px 56px;
   break-after: page; border-bottom: 1px solid #ccc }
 h1, h2 { line-height: 1.2; margin: 0 0 18px } h1 { font-size: 44px } h2 { font-size: 32px }
-img { display: block; max-width: 848px; max-height: 400px; margin: 0 auto } table { border-collapse: collapse; width: 100% }
+img { display: block; max-width: 848px; max-height: 400px; margin: 0 auto }
+table { border-collapse: collapse; width: 100% }
 td, th { padding: 3px 12px 3px 0; text-align: left; vertical-align: top; border-bottom: 1px solid #ddd }
 td + td + td, td + td, th + th { text-align: right } .mistakes td + td { text-align: left }
 .mistakes, .small { font-size: 17px } .source { color: #666; font-size: 16px }

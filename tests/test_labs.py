@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT / "labs"))
 
 import checking  # noqa: E402  (the scripts of the labs)
 import grade as grading  # noqa: E402
+import kit  # noqa: E402
 import regressions  # noqa: E402
 import sandbox  # noqa: E402
 
@@ -289,6 +290,47 @@ def test_canvas_names_and_its_gradebook(tmp_path):
     grading.write_marks(tmp_path / "marks.csv", roster, {1: hand_ins[0]})
     rows = list(csv.reader((tmp_path / "marks.csv").open(encoding="utf-8")))
     assert [row[5:] for row in rows[1:]] == [["40", "", ""], ["30", "slots-test (-5): why", ""], ["", "no hand-in", ""]]
+
+
+def test_slides_come_from_the_book_and_every_discussion_has_an_answer(tmp_path):
+    for lab, notebook in kit.sources(kit.SOURCE).items():
+        assert kit.questions(notebook).keys() == kit.discussed(lab).keys()
+        for page in kit.chapters(lab).values():
+            (tmp_path / page).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / page).with_name("f.svg").write_text("<svg/>", "utf-8")
+            text = '<article><aside class="answer">Answered.</aside><img alt="Finding" src="f.svg"></article>'
+            (tmp_path / page).write_text(text, "utf-8")
+        made = kit.slides(lab, notebook, tmp_path)
+        wanted = ["Answered.", 'alt="Finding" src="data:image/svg+xml;base64', "Your tasks", "What went wrong"]
+        assert all(text in made for text in wanted) and made.count("What might be said") == len(kit.discussed(lab))
+        assert all(entry[1] in made for entry in tasks(lab))
+        assert kit.rubric(notebook).count("\n| `") == sum(graded(cell).get("grade", False) for cell in notebook.cells)
+
+
+def test_slides_without_a_book_are_refused(tmp_path):
+    with pytest.raises(kit.LabError, match="build the book first"):
+        kit.slides("lab1_costs", read("lab1_costs"), tmp_path)
+
+
+@SEALED
+@pytest.mark.slow
+def test_a_student_is_graded_by_the_variant_that_was_handed_out(tmp_path):
+    (tmp_path / "source/lab1_costs").mkdir(parents=True)
+    nbformat.write(read("lab1_costs"), tmp_path / "source/lab1_costs/lab1_costs.ipynb")
+    build.personal(tmp_path / "source", tmp_path, ["ada"], 2040)
+    key = (tmp_path / "personal/key.csv").read_text("utf-8").splitlines()[1].split(",")
+    mine = checking.with_year(read("lab1_costs"), int(key[2]))
+    (tmp_path / "in/ada").mkdir(parents=True)
+    numbers = {"seconds": "device_s, sending_s, server_s = 0.37, 0.21, 0.05"}  # somebody else's
+    nbformat.write(mine, tmp_path / "in/ada/lab1_costs.ipynb")
+    (tmp_path / "in/ben").mkdir()
+    nbformat.write(handed_in("lab1_costs", numbers), tmp_path / "in/ben/lab1_costs.ipynb")
+    command = [tmp_path / "in", "--course", tmp_path / "course", "--key", tmp_path / "personal/key.csv"]
+    assert grading.main([str(part) for part in command]) == 0
+    marks = list(csv.DictReader((tmp_path / "course/marks-lab1_costs.csv").open(encoding="utf-8")))
+    assert {row["Student"]: row["Grade"] for row in marks} == {"ada": "20", "ben": "18"}
+    year = checking.year_of(nbformat.read(tmp_path / "course/autograded/ada/lab1_costs/lab1_costs.ipynb", 4))
+    assert year == int(key[2])
 
 
 @pytest.mark.slow
