@@ -63,6 +63,15 @@ def setup() -> None:
     (VENV / ".installed").touch()
 
 
+def setup_labs() -> None:
+    """create .venv with what the course labs and their grading need, and nothing else"""
+    venv.create(VENV, with_pip=True)
+    index = os.environ.get("TORCH_INDEX")
+    pip("--constraint", CONSTRAINTS, "torch", *(["--index-url", index] if index else []))
+    pip("--constraint", CONSTRAINTS, "--editable", ".[agents,study]", "jupyterlab", "ipykernel", "nbgrader")
+    (VENV / ".labs").touch()
+
+
 def book() -> None:
     """build the book into _build/html/index.html (FORCE=1 executes every notebook again)"""
     python("book/build.py")
@@ -167,14 +176,17 @@ def clean() -> None:
 def help() -> None:
     """list these commands"""
     for name, task in TASKS.items():
-        print(f"  {name:9} {task.__doc__}")
+        print(f"  {name:10} {task.__doc__}")
 
 
-WITHOUT = (setup, lock, clean, help)
+WITHOUT = (setup, setup_labs, lock, clean, help)
 """Those that do not need the environment."""
 TASKS: dict[str, Callable[[], None]] = {
-    task.__name__: task
-    for task in (setup, book, test, clients, check, pdf, quick, results, figures, bench, labs, lint, lock, clean, help)
+    task.__name__.replace("_", "-"): task
+    for task in (
+        *(setup, setup_labs, book, test, clients, check, pdf, quick),
+        *(results, figures, bench, labs, lint, lock, clean, help),
+    )
 }
 
 
@@ -182,7 +194,7 @@ def main(names: list[str]) -> None:
     for name in names or ["help"]:
         if name not in TASKS:
             sys.exit(f"error: task: got {name!r}, allowed: one of {', '.join(TASKS)}")
-        if TASKS[name] not in WITHOUT:
+        if TASKS[name] not in WITHOUT and not (name == "labs" and (VENV / ".labs").is_file()):
             ready()
         TASKS[name]()
 
