@@ -19,7 +19,7 @@ ORDER = {
     "lower_bound print_limits trials experiments own runner verify",
     "aiecof.reconstruction": "reward_agreement calibration tuning edge_services",
     "aiecof.cli": "console results app",
-    "aiecof_book": "tables page cover reference toy optimum complexity equations playground",
+    "aiecof_book": "blind tables page cover reference toy optimum complexity equations playground",
 }
 """Folder -> its modules; each imports only what stands before it. The facts of `study` end with `figures`."""
 START, END = "<!-- house: drawn by book/house.py -->\n", "<!-- end of the house -->\n"
