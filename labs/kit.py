@@ -30,13 +30,23 @@ body { margin: 0; font: 22px/1.4 system-ui, sans-serif; color: #1b1b1b; backgrou
 section { box-sizing: border-box; width: 960px; min-height: 540px; margin: 0 auto; padding: 36px 56px;
   break-after: page; border-bottom: 1px solid #ccc }
 h1, h2 { line-height: 1.2; margin: 0 0 18px } h1 { font-size: 44px } h2 { font-size: 32px }
-img { display: block; max-width: 848px; max-height: 400px; margin: 0 auto }
+img { display: block; max-width: 848px; max-height: 330px; margin: 0 auto }
 table { border-collapse: collapse; width: 100% }
 td, th { padding: 3px 12px 3px 0; text-align: left; vertical-align: top; border-bottom: 1px solid #ddd }
-td + td + td, td + td, th + th { text-align: right } .mistakes td + td { text-align: left }
+td + td + td, td + td, th + th { text-align: right } .mistakes td + td, .mistakes th + th { text-align: left }
 .mistakes, .small { font-size: 17px } .source { color: #666; font-size: 16px }
 """
 MARKDOWN = MarkdownIt().enable("table")
+
+
+def render(text: str) -> str:
+    """Markdown as HTML; a formula of a few letters needs no more than italics and superscripts."""
+
+    def formula(found: re.Match) -> str:
+        plain = found[1].replace("\\times", "×")
+        return "<i>" + re.sub(r"\^(?:\{(.+?)\}|(\w))", lambda part: f"<sup>{part[1] or part[2]}</sup>", plain) + "</i>"
+
+    return re.sub(r"\$(.+?)\$", formula, MARKDOWN.render(text))
 
 
 def chapters(lab: str) -> dict[str, str]:
@@ -48,23 +58,20 @@ def chapters(lab: str) -> dict[str, str]:
     }
 
 
-def quoted(page: Path, title: str) -> list[str]:
-    """Slides of a chapter: its answer and its first figure."""
+def quoted(page: Path, title: str) -> str:
+    """The slide of a chapter: its answer and its first figure."""
     if not page.is_file():
         raise LabError(f"{page} is not there: build the book first (make book)")
     article = BeautifulSoup(page.read_text("utf-8"), "html.parser").find("article")
-    head, made = f"<h2>{html.escape(title)}</h2>", []
     box = article.find("aside", class_="answer")
-    if box:
-        made.append(f"{head}{box.decode_contents()}")
+    said = f"<h2>{html.escape(title)}</h2>{box.decode_contents() if box else ''}"
     for image in article.find_all("img"):
         file = (page.parent / image.get("src", "")).resolve()
         if file.suffix in TYPES and file.is_file():
             text = base64.b64encode(file.read_bytes()).decode()
             alt = html.escape(image.get("alt", ""), quote=True)
-            made.append(f'{head}<img alt="{alt}" src="data:{TYPES[file.suffix]};base64,{text}">')
-            break
-    return made
+            return f'{said}<img alt="{alt}" src="data:{TYPES[file.suffix]};base64,{text}">'
+    return said
 
 
 def discussed(lab: str) -> dict[str, str]:
@@ -80,13 +87,13 @@ def questions(notebook: NotebookNode) -> dict[str, str]:
 
 def slides(lab: str, notebook: NotebookNode, book: Path = BOOK) -> str:
     """The slides of a lab as a page of its own."""
-    first, render = notebook.cells[0].source, MARKDOWN.render
+    first = notebook.cells[0].source
     title, goals = first.splitlines()[0], re.search(r"\*\*You learn\*\*.*?(?=\n\n)", first, re.S)
     text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     rows = "".join(f"| {name} | {minutes} | {points} |\n" for name, minutes, points in TASK.findall(text))
     made = [render(f"{title}\n\n{goals[0]}")]
     for name, page in chapters(lab).items():
-        made += quoted(book / page, name)
+        made.append(quoted(book / page, name))
     made.append(render(f"## Your tasks\n\n| Task | minutes | points |\n|---|---|---|\n{rows}"))
     answers = discussed(lab)
     for name, question in questions(notebook).items():
