@@ -24,7 +24,7 @@ HEADING = re.compile(
     r"(?P<why>.*?)^```(?P<form>python|diff)\n(?P<code>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
-SECONDS = 60
+SECONDS = 300  # a cell, on a machine that may be busy
 
 
 @dataclass(frozen=True)
