@@ -4,6 +4,7 @@
   stands twice on every page, and the second one is an error in the reader's console.
 - The theme loads its icons twice, as fonts and as a script that draws them: a third of the weight of a page.
 - Sphinx calls a bibliography a list of things that are no list items, which confuses screen readers.
+- The theme's buttons that unfold the contents have no name.
 - Pages have moved since the first edition; a link or a bookmark to an old address leads to the new one.
 """
 
@@ -59,6 +60,15 @@ def lighten(app, exception):
         script.write_text("", encoding="ascii")
 
 
+def name_toggles(app, exception):
+    """Give the buttons that unfold a part of the contents a name."""
+    for page in Path(app.outdir).rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        named = text.replace('<summary><span class="toctree', '<summary aria-label="Its pages"><span class="toctree')
+        if named != text:
+            page.write_text(named, encoding="utf-8")
+
+
 def redirect(app, exception):
     """Put a page that leads on where one of the first edition was, if its successor is there."""
     for old, new in REDIRECTS.items():
@@ -71,5 +81,6 @@ def setup(app):
     """After the extensions that add them."""
     app.connect("html-page-context", repair, priority=900)
     app.connect("build-finished", lighten, priority=900)
+    app.connect("build-finished", name_toggles)
     app.connect("build-finished", redirect)
     return {"parallel_read_safe": True}
