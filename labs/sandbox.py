@@ -104,10 +104,13 @@ def seal(hidden: list[str]) -> list[str]:
     empty = [path for path in dict.fromkeys(empty) if path != "/" and Path(path).is_dir()]
     for path in empty:
         _system_call("mount", "none", path, "tmpfs", 0, SCRATCH)
-    for path, descriptor in needed.items():
-        if any(Path(path).is_relative_to(folder) for folder in empty):
+    outermost = []  # a folder inside another one comes with it
+    for path, descriptor in sorted(needed.items()):
+        within = any(Path(path).is_relative_to(other) for other in outermost)
+        if any(Path(path).is_relative_to(folder) for folder in empty) and not within:
             Path(path).mkdir(parents=True, exist_ok=True)
             _system_call("mount", f"/proc/self/fd/{descriptor}", path, None, BIND | RECURSIVE, None)
+            outermost.append(path)
         os.close(descriptor)
     for path in filter(os.path.isdir, hidden):
         _system_call("mount", "none", path, "tmpfs", READ_ONLY, SCRATCH)

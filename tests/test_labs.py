@@ -94,7 +94,7 @@ def test_the_chapters_that_a_lab_needs_are_linked_on_the_page(lab):
     for title, target in links.items():
         page = ROOT / "book" / target
         first = nbformat.read(page, 4).cells[0].source if page.suffix == ".ipynb" else page.read_text(encoding="utf-8")
-        assert first.startswith(f"# {title}\n")
+        assert first.splitlines()[0] == f"# {title}"
 
 
 def test_secrets_are_the_lines_between_the_marks():
