@@ -55,3 +55,13 @@ def openings(name: str) -> pd.DataFrame:
     """`played` with the first 0 to 20 tasks away, on a network, paid as printed."""
     scenario = load_scenario(name, **PRINTED)
     return played(scenario, opening, (0, 1, 2, 3, 4, 6, 8, 10, 12, 16, 20), episodes=2)
+
+
+SHARES = (0.0, 0.1111, 0.2, 0.3, 0.4, 0.5, *(round(0.6 + 0.02 * step, 2) for step in range(21)))
+"""Shares at home of `coins`; 0.1111 is one of nine places."""
+
+
+@cache
+def coins(name: str, shares: tuple[float, ...] = SHARES, **changes: object) -> pd.DataFrame:
+    """`played` by a coin on a network as it is, but for some changes of its scenario."""
+    return played(load_scenario(name, **changes), coin, shares, episodes=2)
