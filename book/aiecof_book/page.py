@@ -234,7 +234,8 @@ def provenance(*experiments: str, place: str = "", note: str = "", arm: str = PR
     experiments : str
         Tables of `results/` that it reads.
     place : str
-        Where the paper makes the claims that the page is about, as `claims.toml` names it; their verdicts are shown.
+        Where the paper makes the claims that the page is about, as `claims.toml` names it, or how its places begin
+        ("Fig. 3"); their verdicts are shown.
     note : str
         What else a reader needs to repeat it: scenarios, seeds, files.
     arm : str
@@ -246,7 +247,7 @@ def provenance(*experiments: str, place: str = "", note: str = "", arm: str = PR
         lines.append(f"Data: {', '.join(links)}.")
     if place:
         facts = Facts.of(arm=arm)
-        found = [claims.decide(claim, facts) for claim in claims.CLAIMS if claim.place == place]
+        found = [claims.decide(claim, facts) for claim in claims.CLAIMS if claim.place.startswith(place)]
         verdicts = "; ".join(f"*{entry.claim.statement}* {entry.verdict}" for entry in found)
         lines.append(f"Claims on `{arm}`: {verdicts}. [What the verdicts mean](claims.ipynb)")
     body = "".join(f"<p>{line if line.startswith('Data') else _inline(line)}</p>" for line in lines)
