@@ -15,7 +15,7 @@
       return range.getBoundingClientRect();
     };
     const touch = (left, right) => left.width && right.width && right.left - left.right < 6;
-    const tables = visible("article table").flatMap((table) => {
+    const tables = visible("article table:not(.indextable)").flatMap((table) => {
       const rows = [...table.rows].map((row) => [...row.cells]).filter((row) => row.every((cell) => cell.colSpan === 1));
       const heads = rows.find((row) => row.every((cell) => cell.tagName === "TH")) ?? [];
       const body = rows.find((row) => row.some((cell) => cell.tagName === "TD")) ?? [];
