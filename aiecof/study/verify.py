@@ -97,6 +97,7 @@ def hotelling(difference: np.ndarray, scatter: np.ndarray) -> float:
     """Chance of a difference at least as far from 0 as this one, given others that have the mean 0.
 
     difference : (metrics,) float
+        Of what is judged from the mean of the others.
     scatter : (n, metrics) float
         Of the same kind. Too few to tell give 1. `LOOSE` is added to the variances of the metrics, taken in units of
         their own, since what one metric says of another holds nearly and not to the last digit.
