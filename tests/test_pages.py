@@ -28,16 +28,11 @@ UNCONVERTED = {
     "notebooks/figure_9.html",
     "notebooks/first_policy.html",
     "notebooks/how_toppo_learns.html",
-    "notebooks/one_task.html",
     "notebooks/optimum.html",
     "notebooks/other_readings.html",
     "notebooks/reconstruction.html",
-    "notebooks/replay.html",
-    "notebooks/reward.html",
-    "notebooks/rules.html",
     "notebooks/table_iv.html",
     "notebooks/where_table_iv_comes_from.html",
-    "notebooks/your_own_rule.html",
 }
 """Pages that have not yet the form of the second edition."""
 INDEXES = {"notebooks/gallery.html", "notebooks/paper_index.html", "notebooks/tables.html"}

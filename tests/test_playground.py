@@ -12,10 +12,11 @@ from axe_playwright_python.sync_playwright import Axe
 from aiecof.agents.policies import evaluate
 from aiecof.agents.rules import longest_service_slots, make_policy
 from aiecof.checks import InvalidInput
-from aiecof.study import print_limits
+from aiecof.study import grids, paper, print_limits
+from aiecof.study.style import called
 from aiecof.system import model, reference
 from aiecof.system.kernels import COMPLETED, DROPPED
-from aiecof.system.scenario import load_scenario
+from aiecof.system.scenario import Weights, load_scenario
 from aiecof.system.simulator import Simulator
 from aiecof.system.workload import Trace, draw_trace
 
@@ -175,7 +176,7 @@ def compare(scenario, found):
 @pytest.mark.parametrize("scenario", [*SCENARIOS, SCENARIOS[0].replace(name="others", **OTHERS)], ids=lambda s: s.name)
 def test_one_task_costs_what_the_package_says(visit, scenario):
     page, rng, fates = visit(playground.task_sliders([SCENARIOS[0], scenario])), np.random.default_rng(1), set()
-    page.locator("select").select_option(scenario.name)
+    page.locator("select").select_option(called(scenario.name))
     start = move(page)
     assert float(start["size"]) == 6e6 and float(start["tau_max_slots"]) == scenario.tau_max_slots
     assert float(start["server.rate"]) == pytest.approx(scenario.transmission_rate)
@@ -190,6 +191,44 @@ def test_one_task_costs_what_the_package_says(visit, scenario):
     assert late == (COMPLETED if scenario.readings.drop_rule == "wait" else DROPPED)
 
 
+def test_equations_with_their_numbers_give_what_stands_beside_them(visit):
+    """The text is calculated as it stands; what is rounded up there may jump by the rounding of its numbers."""
+    page, rng = visit(playground.task_sliders(SCENARIOS)), np.random.default_rng(4)
+    units = {" Mbit/s": "*1e6", " Mbit": "*1e6", " MHz": "*1e6", " GHz": "*1e9", " kJ": "*1e3"} | {
+        f" {unit}": "" for unit in ("J", "W", "s")
+    }
+    signs = {
+        "10⁻²⁶": "1e-26",
+        "³": "**3",
+        "²": "**2",
+        "⌈": "ceil(",
+        "⌉": ")",
+        "[": "max(0, ",
+        "]⁺": ")",
+        "log₂": "log2",
+    }
+    signs |= {"−": "-", "·": "*"}
+    seen = set()
+    for scenario in SCENARIOS:
+        page.locator("select").select_option(called(scenario.name))
+        for values in draws(page, rng, 6):
+            move(page, **values)
+            for key, shown, text in page.evaluate("""() => [...document.querySelectorAll(".pg-formula")].map((node) =>
+                [node.parentNode.querySelector("[data-key]").dataset, node.textContent]).map(([{ key, value }, text]) =>
+                [key, Number(value), text])"""):
+                if not text or "queue" in text:
+                    continue
+                sum_of = re.sub(r"(\d),(\d{3})", r"\1\2", text).replace("\u00a0", " ").removeprefix("= ")
+                for unit, factor in units.items():
+                    sum_of = re.sub(rf"([\d.]+(?:e-\d+)?){unit}\b", rf"(\1{factor})", sum_of)
+                for sign, code in signs.items():
+                    sum_of = sum_of.replace(sign, code)
+                given = eval(sum_of, {"ceil": np.ceil, "log2": np.log2, "max": max, "min": min})
+                assert given == pytest.approx(shown, rel=0.02, abs=1.0 if "ceil" in sum_of else 0.06), (key, text)
+                seen.add(key)
+    assert len(seen) == 19, sorted(seen)
+
+
 def bound_by_sorting(p, frequency, probability):
     """The largest share of tasks, the lightest first, that fits into the cycles until the last deadline."""
     works = np.linspace(0.8, 1.2, 40_001) * p["work"]
@@ -201,7 +240,7 @@ def test_capacity_is_what_sorting_and_averaging_give(visit):
     page, rng = visit(playground.capacity_sliders(SCENARIOS)), np.random.default_rng(2)
     share = 0.7925 / 0.98
     for scenario in SCENARIOS:
-        page.locator("select").select_option(scenario.name)
+        page.locator("select").select_option(called(scenario.name))
         compare_capacity(move(page), share)
     for values in draws(page, rng, 9):
         compare_capacity(move(page, **values), share)
@@ -388,6 +427,106 @@ def test_a_narrow_screen_shows_one_policy_at_a_time(visit, episode):
     assert shown.all_inner_texts() == list(RULES) and page.locator("input[type=radio]:visible").count() == 0
 
 
+@pytest.fixture(scope="module")
+def library(episode):
+    """Two episodes of the shared-load network and one of Table III's, to choose from; and what the simulator says."""
+    recorded, runs = {}, {}
+    for name, scenario, seeds in (("shared load", SCENARIOS[0], (3, 4)), ("Table III", SCENARIOS[2], (3,))):
+        for seed in seeds:
+            trace = draw_trace(scenario, 1, seed=seed)
+            rules = RULES if name == "shared load" else {"Random": "random", "Least loaded": "least-loaded"}
+            policies = {label: make_policy(rule, scenario) for label, rule in rules.items()}
+            recorded[name, str(seed)] = policies, scenario, trace
+            for label, policy in policies.items():
+                runs[name, str(seed), label] = evaluate(policy, scenario, trace, record=True)
+    moments = {"A herd": "at=40&policies=random,greedy"}
+    return runs, playground.replays(recorded, ("Greedy", "Threshold"), moments, start=5)
+
+
+def chosen(page):
+    return [page.locator(f"select[data-name={name}]").input_value() for name in ("network", "seed", "left", "right")]
+
+
+def test_the_reader_chooses_network_seed_and_policies(visit, library):
+    runs, fragment = library
+    page = visit(fragment, viewport={"width": 1280, "height": 900})
+    slot = page.locator("input[data-name=slot]")
+    assert chosen(page) == ["shared load", "3", "Greedy", "Threshold"] and slot.input_value() == "5"
+    page.get_by_label("Right", exact=True).select_option("Random")
+    page.get_by_label("Seed", exact=True).select_option("4")
+    assert slot.input_value() == "5"  # a choice keeps the slot
+    page.get_by_label("Network", exact=True).select_option("Table III")
+    network, seed, left, right = chosen(page)
+    assert (network, seed, left, right) == ("Table III", "3", "Random", "Random")  # Greedy is not recorded there
+    page.get_by_label("Left", exact=True).select_option("Least loaded")
+    last = slot.get_attribute("max")
+    for name, found in read(page, last).items():
+        totals = {key: float(value) for key, value in found["totals"].items()}
+        run = runs["Table III", "3", name]
+        tasks = run.tasks[run.trace.has_task]
+        assert totals["dropped"] == np.sum(tasks["fate"] == DROPPED) > 0
+        parts = [tasks[f"{part}_energy"].sum() for part in ("waiting", "transmission", "computing")]
+        assert totals["energy"] == pytest.approx(sum(parts), rel=1e-6)
+
+
+def test_an_address_leads_to_its_slot_and_follows_the_reader(visit, library):
+    page = visit(library[1], viewport={"width": 1280, "height": 900})
+    slot = page.locator("input[data-name=slot]")
+    page.get_by_role("link", name="A herd").click()
+    page.wait_for_function("document.querySelector('input[data-name=slot]').value === '40'")
+    assert chosen(page) == ["shared load", "3", "Random", "Greedy"]
+    page.get_by_label("Seed", exact=True).select_option("4")
+    slot.fill("45")
+    address = page.url
+    assert address.endswith("#at=45&network=shared-load&seed=4&policies=random,greedy")
+    page.get_by_label("Left", exact=True).select_option("Threshold")
+    page.goto(address.replace("at=45", "at=7"))
+    assert chosen(page) == ["shared load", "4", "Random", "Greedy"] and slot.input_value() == "7"
+    page.goto(address.partition("#")[0] + "?#at=9999&network=nowhere&policies=x,y")
+    assert chosen(page) == ["shared load", "3", "Random", "Threshold"]  # the first two that are recorded
+    assert slot.input_value() == slot.get_attribute("max")
+
+
+def test_a_second_link_skips_to_play(visit, library):
+    skip = '<div id="pst-skip-link"><a href="#main">Skip</a></div>' + '<a href="#x">another</a>' * 20
+    page = visit(skip + library[1])
+    for _ in range(2):
+        page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    assert page.locator(":focus").inner_text() == "Play"
+    page.keyboard.press("Space")
+    assert page.locator(":focus").inner_text() == "Pause"
+
+
+def test_herds_by_hand():
+    places = np.full((4, 9), -1)
+    places[0, :6] = 2  # six of six to server 2
+    places[1, :5] = 1  # too few
+    places[2] = [1, 1, 1, 1, 1, 1, 2, 2, 3]  # six of nine: two thirds
+    places[3] = [0, 0, 3, 3, 1, 1, 2, 2, 0]
+    assert playground.herds(places).tolist() == [0, 2]
+    assert playground.herds(places, least=5).tolist() == [0, 1, 2]
+    assert playground.herds(np.zeros((3, 2), int)).size == 0
+
+
+def test_the_coin_shows_what_the_simulator_says_of_it(visit):
+    """Against the registered rule that throws the same coin, on other throws; the ends need no throw."""
+    page = visit(playground.coin(["fitted"]))
+    scenario = load_scenario("fitted", **grids.ARMS["printed"] | {"weights": Weights()})
+    toppo = paper.printed("reward")["toppo"]
+    for share in (0, 78, 100):
+        found = {key: float(value) for key, value in move(page, share=share).items()}
+        rule = make_policy("mixture-random", scenario, local_probability=share / 100)
+        runs = [evaluate(rule, scenario, draw_trace(scenario, 5, seed)).metrics() for seed in range(5)]
+        for key in playground.COIN_METRICS:
+            expected = np.mean([run[key].mean() for run in runs])
+            assert found[key] == pytest.approx(expected, rel=1e-3 if share == 100 else 0.03, abs=0.004), (share, key)
+        assert found["reward.off"] == pytest.approx(found["reward"] / toppo - 1)
+    page.get_by_role("button", name="Best paid").click()
+    assert 0.7 <= float(page.locator("[data-key=share]").get_attribute("data-value")) <= 0.85
+    assert page.locator(".pg-verdict").inner_text().endswith("no coin earns more.")
+
+
 @pytest.mark.parametrize(("motion", "moves"), [("reduce", False), ("no-preference", True)])
 def test_reduced_motion_is_respected(visit, episode, motion, moves):
     page = visit(episode[3], reduced_motion=motion)
@@ -398,10 +537,12 @@ def test_reduced_motion_is_respected(visit, episode, motion, moves):
 @pytest.fixture(scope="module")
 def fragments(episode):
     task, capacity = playground.task_sliders(SCENARIOS), playground.capacity_sliders(SCENARIOS)
-    return {"replay": episode[3], "task": task, "capacity": capacity}
+    return {"replay": episode[3], "task": task, "capacity": capacity, "coin": playground.coin(["fitted"])}
 
 
-@pytest.mark.parametrize(("kind", "width"), [("replay", 1280), ("replay", 390), ("task", 390), ("capacity", 390)])
+@pytest.mark.parametrize(
+    ("kind", "width"), [("replay", 1280), ("replay", 390), ("task", 390), ("capacity", 390), ("coin", 390)]
+)
 def test_every_reader_can_use_it(visit, fragments, kind, width):
     page = visit(fragments[kind], viewport={"width": width, "height": 900})
     found = Axe().run(page, options={"preload": False}).response["violations"]  # a file may not fetch its stylesheet
@@ -415,7 +556,7 @@ def test_every_reader_can_use_it(visit, fragments, kind, width):
     assert small == []
 
 
-@pytest.mark.parametrize("kind", ["replay", "task", "capacity"])
+@pytest.mark.parametrize("kind", ["replay", "task", "capacity", "coin"])
 def test_without_scripts_a_sentence_says_where_to_look(visit, fragments, kind):
     page = visit(fragments[kind], java_script_enabled=False)
     assert page.locator(".playground-fallback").is_visible()
@@ -424,7 +565,11 @@ def test_without_scripts_a_sentence_says_where_to_look(visit, fragments, kind):
 
 
 def test_links_lead_to_anchors_of_the_book(visit, fragments):
-    links = {href for kind in ("task", "capacity") for href in re.findall(r'href="([^"]+html[^"]*)"', fragments[kind])}
+    links = {
+        href
+        for kind in ("task", "capacity", "coin")
+        for href in re.findall(r'href="([^"]+html[^"]*)"', fragments[kind])
+    }
     page = visit(fragments["task"])
     links |= set(page.locator(".playground a").evaluate_all("(all) => all.map((a) => a.getAttribute('href'))"))
     assert len(links) > 20

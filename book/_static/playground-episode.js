@@ -5,8 +5,12 @@
 playground.episode = ({ tasks, clocks, step, policies }) => {
   const EPS = 5e-6; // slots: the recorded times are rounded to a millionth
 
+  /** Whole numbers below 36 come as one letter each. */
+  const unpacked = (column) => (typeof column === "string" ? [...column].map((digit) => parseInt(digit, 36)) : column);
+
   /** The instants of a task's stages. A dropped one has only those it reached. */
-  function timed(run) {
+  function timed(packed) {
+    const run = Object.fromEntries(Object.entries(packed).map(([name, column]) => [name, unpacked(column)]));
     const cumulate = (from, by) => from.map((value, i) => value + by[i]);
     const sent = cumulate(tasks.slot, run.channel_wait);
     const arrived = cumulate(sent, run.sending);

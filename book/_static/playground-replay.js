@@ -411,7 +411,7 @@ playground.scene = (data, section, names, set, moved) => {
   return {
     controls,
     rest: [legend, shown, pictures, totals, follow, stories, line],
-    glance: [pictures, element("div", { class: "pg-controls" }, play, where), line],
+    glance: () => [pictures, element("div", { class: "pg-controls" }, play, where), line],
     now: () => ({ at: Number(slot.value), speed: speed.value, device: device.value }),
     start,
     stop,
@@ -422,7 +422,7 @@ playground.mount("replay", (data, section) => {
   const { element, labelled, choice } = playground;
   const { recordings } = data;
   const first = recordings[0];
-  const state = { network: first.network, episode: first.episode, policies: data.shown, at: data.start };
+  const state = { network: first.network, seed: first.seed, policies: data.shown, at: data.start };
   const set = { at: data.start, speed: "2", device: "0" };
   const [top, rest] = [element("div"), element("div")];
   let scene = null;
@@ -431,19 +431,19 @@ playground.mount("replay", (data, section) => {
   const named = (entries, wanted) => entries.find((entry) => word(entry) === word(wanted || ""));
   const different = (key, entries) => [...new Set(entries.map((entry) => entry[key]))];
   const networks = different("network", recordings);
-  const episodes = () =>
+  const seeds = () =>
     different(
-      "episode",
+      "seed",
       recordings.filter((entry) => entry.network === state.network),
     );
 
-  /** Take from the address what is recorded: `#at=45&network=...&episode=...&policies=one,other`. */
+  /** Take from the address what is recorded: `#at=45&network=...&seed=...&policies=one,other`. */
   function read() {
     const asked = new URLSearchParams(location.hash.slice(1));
     if (!asked.has("at")) return;
     set.at = Number(asked.get("at"));
     state.network = named(networks, asked.get("network")) || state.network;
-    state.episode = named(episodes(), asked.get("episode")) || state.episode;
+    state.seed = named(seeds(), asked.get("seed")) || state.seed;
     if (state.policies && asked.has("policies")) state.policies = asked.get("policies").split(",");
   }
 
@@ -453,16 +453,16 @@ playground.mount("replay", (data, section) => {
     const { at } = scene.now();
     const parts = [`at=${at}`];
     if (state.policies) {
-      parts.push(`network=${word(state.network)}`, `episode=${word(state.episode)}`);
+      parts.push(`network=${word(state.network)}`, `seed=${word(state.seed)}`);
       parts.push(`policies=${state.policies.map(word).join()}`);
     }
     history.replaceState(null, "", `#${parts.join("&")}`);
   }
 
-  const picks = ["network", "episode", "left", "right"].map((name) =>
+  const picks = ["network", "seed", "left", "right"].map((name) =>
     element("select", { "data-name": name, change: () => pick() }),
   );
-  const [network, episode, ...sides] = picks;
+  const [network, seed, ...sides] = picks;
 
   function fill(select, entries, chosen) {
     select.replaceChildren(...entries.map((entry) => element("option", { value: entry }, entry)));
@@ -470,15 +470,15 @@ playground.mount("replay", (data, section) => {
   }
 
   function show() {
-    state.episode = named(episodes(), state.episode) || episodes()[0];
+    state.seed = named(seeds(), state.seed) || seeds()[0];
     const recording = recordings.find(
-      (entry) => entry.network === state.network && entry.episode === state.episode,
+      (entry) => entry.network === state.network && entry.seed === state.seed,
     );
     const able = Object.keys(recording.policies);
     if (state.policies) {
       state.policies = [0, 1].map((k) => named(able, state.policies[k]) || able[k]);
       fill(network, networks, state.network);
-      fill(episode, episodes(), state.episode);
+      fill(seed, seeds(), state.seed);
       sides.forEach((side, k) => fill(side, able, state.policies[k]));
     }
     if (scene) scene.stop();
@@ -489,7 +489,7 @@ playground.mount("replay", (data, section) => {
 
   function pick() {
     Object.assign(set, scene.now());
-    Object.assign(state, { network: network.value, episode: episode.value });
+    Object.assign(state, { network: network.value, seed: seed.value });
     state.policies = sides.map((side) => side.value);
     show();
     write();
@@ -500,7 +500,7 @@ playground.mount("replay", (data, section) => {
   if (data.glance) {
     section.classList.add("pg-glance");
     if (!matchMedia("(prefers-reduced-motion: reduce)").matches) scene.start();
-    return scene.glance;
+    return scene.glance();
   }
   addEventListener("hashchange", () => {
     read();
@@ -513,7 +513,7 @@ playground.mount("replay", (data, section) => {
     .querySelector("#pst-skip-link")
     ?.after(element("div", { class: "skip-link d-print-none" }, skip));
   if (!state.policies) return [top, rest];
-  const labels = ["Network", "Episode", "Left", "Right"];
+  const labels = ["Network", "Seed", "Left", "Right"];
   const moments = Object.entries(data.moments).map(([text, place]) =>
     element("li", {}, element("a", { href: `#${place}` }, text)),
   );

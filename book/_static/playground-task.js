@@ -128,6 +128,7 @@ playground.mount("task", ({ scenarios }) => {
 
   // The right-hand side of each equation with the numbers of the sliders in it.
   const put = {
+    constant: (p) => (p.capacitance === 1e-26 ? "10⁻²⁶" : `${p.capacitance}`),
     size: (p) => `${number(p.size / 1e6)} Mbit`,
     work: (p) => `${number(p.size / 1e6)} Mbit · ${number(p.density)}`,
     clock: (p, side) => `${number(p[`${side}_frequency`] / 1e9)} GHz`,
@@ -137,9 +138,9 @@ playground.mount("task", ({ scenarios }) => {
   const service = (p, side, rounded) =>
     put.whole(`${put.work(p)} / (${put.clock(p, side)} · ${p.slot_duration} s)`, rounded);
   const ending = (p, x, r) => {
-    const start = (x.queue || 0) + (x.sending || 0) + (r.edge_wait_from === "decision" ? 0 : x.wait);
-    const before = x.sending === undefined ? x.wait : Math.max(start, x.wait);
-    return `min(${number(before)} + ${number(x.service)} − 1, ${p.tau_max_slots} − 1)`;
+    const before = x.stages.slice(0, -1).reduce((sum, [, slots]) => sum + slots, 0);
+    const finish = `${number(before)} + ${number(x.service)} − 1`;
+    return r.drop_rule === "wait" && !x.dropped ? finish : `min(${finish}, ${p.tau_max_slots} − 1)`;
   };
   const waiting = (p, x) => `${p.waiting_power} W · ${number(x.wait)} · ${p.slot_duration} s`;
   const FORMULAS = {
@@ -147,8 +148,8 @@ playground.mount("task", ({ scenarios }) => {
     "device.service": (p, x, r) => service(p, "device", r.device_rounding === "ceil"),
     "device.end": ending,
     "device.energy_waiting": waiting,
-    "device.power": (p) => `${p.capacitance} · (${put.clock(p, "device")})³`,
-    "device.energy_computing": (p) => `${p.capacitance} · (${put.clock(p, "device")})² · ${put.work(p)}`,
+    "device.power": (p) => `${put.constant(p)} · (${put.clock(p, "device")})³`,
+    "device.energy_computing": (p) => `${put.constant(p)} · (${put.clock(p, "device")})² · ${put.work(p)}`,
     "device.energy": (p, x) => `${joules(x.energy_waiting)} + ${joules(x.energy_computing)}`,
     "server.rate": (p) =>
       `${p.bandwidth / 1e6} MHz · log₂(1 + ${number(p.gain)} · ${number(p.transmission_power)} W / ${number(p.noise)} W)`,
@@ -166,8 +167,8 @@ playground.mount("task", ({ scenarios }) => {
     "server.energy_radio": (p, x) =>
       `${number(p.transmission_power)} W · ${put.size(p)} / ${number(x.rate / 1e6)} Mbit/s`,
     "server.energy_waiting": waiting,
-    "server.power": (p) => `${p.capacitance} · (${put.clock(p, "server")})³`,
-    "server.energy_computing": (p) => `${p.capacitance} · (${put.clock(p, "server")})² · ${put.work(p)}`,
+    "server.power": (p) => `${put.constant(p)} · (${put.clock(p, "server")})³`,
+    "server.energy_computing": (p) => `${put.constant(p)} · (${put.clock(p, "server")})² · ${put.work(p)}`,
     "server.energy_edge": (p, x) => `${joules(x.energy_waiting)} + ${joules(x.energy_computing)}`,
     "server.energy": (p, x) => `${joules(x.energy_radio)} + ${joules(x.energy_edge)}`,
   };

@@ -72,7 +72,14 @@ def _short(values: np.ndarray, decimals: int = 6) -> list[float]:
     return [int(value) if value.is_integer() else value for value in np.round(values, decimals).tolist()]
 
 
-def _recorded(policy: Policy, scenario: Scenario, trace: Trace) -> dict[str, list[float]]:
+def _packed(values: list[float]) -> list[float] | str:
+    """Whole numbers below 36 as one letter each, as JavaScript's `parseInt` reads them: half of the page again."""
+    digits = "0123456789abcdefghijklmnopqrstuvwxyz"
+    small = all(isinstance(value, int) and 0 <= value < len(digits) for value in values)
+    return "".join(digits[value] for value in values) if small else values
+
+
+def _recorded(policy: Policy, scenario: Scenario, trace: Trace) -> dict[str, list[float] | str]:
     """What became of every task of an episode, in the order of decisions: places, stages [slots], energies [J]."""
     tasks = evaluate(policy, scenario, trace, record=True).tasks[trace.has_task]
     energy = recorded_energy(tasks)
@@ -83,7 +90,9 @@ def _recorded(policy: Policy, scenario: Scenario, trace: Trace) -> dict[str, lis
         "computing": tasks["computing_slots"],
     }
     columns = {"place": tasks["place"], "dropped": tasks["fate"] == DROPPED} | stages
-    return {name: _short(np.asarray(values, float)) for name, values in columns.items()} | {"energy": _short(energy, 4)}
+    return {name: _packed(_short(np.asarray(values, float))) for name, values in columns.items()} | {
+        "energy": _short(energy, 3)
+    }
 
 
 def _recording(policies: dict[str, Policy], scenario: Scenario, trace: Trace) -> dict[str, Any]:
