@@ -96,6 +96,7 @@ def check() -> None:
 def pdf() -> None:
     """print the built book into _build/aiecof.pdf (with Chromium)"""
     python("book/pdf.py")
+    python("book/downloads.py")
 
 
 def quick() -> None:
@@ -128,6 +129,7 @@ def figures() -> None:
 def labs() -> None:
     """make the students' edition of the course labs in _build/labs and try out their grading"""
     python("labs/build.py")
+    python("book/downloads.py")
 
 
 def lint() -> None:

@@ -6,16 +6,26 @@ cache is dropped when the fingerprint changes, or when FORCE is set.
 """
 
 import hashlib
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
+
+import downloads
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ("aiecof/**/*.py", "aiecof/**/*.toml", "aiecof/**/*.json", "book/aiecof_book/**/*.py")
 INPUTS = (*SOURCES, "results/**/*", "_config.yml", "_toc.yml", "requirements.lock")
 STALE = (".jupyter_cache", ".doctrees", "html")
+USUAL = {"whole": "3 to 10 minutes on two cores", "changes": "seconds, and a minute or less for a changed notebook"}
+"""How long a build takes where none of its kind has been measured."""
+STEP = re.compile(r"(reading sources|writing output)\.\.\. \[ *(\d+)%\]")
+EXECUTES, EXECUTED = re.compile(r"([\w-]+[/\\][\w.-]+): Executing"), re.compile(r"Executed notebook in ([\d.]+)")
+COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
 
 def fingerprint(root: Path) -> str:
@@ -46,16 +56,52 @@ def drop_stale(root: Path, force: bool = False) -> bool:
     return True
 
 
+def lasts(root: Path, kind: str) -> str:
+    """How long a build of this kind takes: as long as the last one here, or what is usual."""
+    try:
+        seconds = json.loads((root / "_build/seconds.json").read_text(encoding="ascii"))[kind]
+    except (OSError, ValueError, KeyError):
+        return USUAL[kind]
+    return f"the last time {seconds // 60:.0f} min {seconds % 60:.0f} s"
+
+
+def keep_seconds(root: Path, kind: str, seconds: float) -> None:
+    """Remember how long a build of this kind took."""
+    path = root / "_build/seconds.json"
+    known = json.loads(path.read_text(encoding="ascii")) if path.is_file() else {}
+    path.write_text(json.dumps(known | {kind: round(seconds, 1)}), encoding="ascii")
+
+
+def tell(line: str, done: str) -> str:
+    """Show a line for each notebook that is executed, and one for the pages; returns how much is done [%]."""
+    if step := STEP.search(line):
+        if step[1] == "writing output" and done != "written":
+            print("Rendering the pages.", flush=True)
+        return "written" if step[1] == "writing output" else step[2]
+    if executes := EXECUTES.search(line):
+        print(f"  {done:>3} %  {executes[1]:<50}", end="", flush=True)
+    elif executed := EXECUTED.search(line):
+        print(f"{float(executed[1]):6.1f} s", flush=True)
+    return done
+
+
 def render(root: Path) -> bool:
     """Run Jupyter Book with warnings as errors; true if it ends with a start page."""
     command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(root), "-W", "--keep-going"]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "encoding": "utf-8", "errors": "replace"}
     environment = os.environ | {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}
-    finished = subprocess.run(command, env=environment, check=False)
-    succeeded = finished.returncode == 0 and (root / "_build/html/index.html").is_file()
+    lines, done = [], "0"
+    with subprocess.Popen(command, env=environment, **options) as running:
+        for line in running.stdout:
+            lines.append(COLOUR.sub("", line))
+            done = tell(lines[-1], done)
+    (root / "_build/book.log").write_text("".join(lines), encoding="utf-8")
+    succeeded = running.returncode == 0 and (root / "_build/html/index.html").is_file()
     if succeeded and (static := root / "book/_static").is_dir():
         # Sphinx copies styles and scripts only when a page has changed.
         shutil.copytree(static, root / "_build/html/_static", dirs_exist_ok=True)
     if not succeeded:
+        print("\n", *(line for line in lines if not STEP.search(line)), sep="", file=sys.stderr)
         # An incremental build does not repeat the warnings of pages it has read: it would pass next time.
         shutil.rmtree(root / "_build/.doctrees", ignore_errors=True)
     return succeeded
@@ -69,14 +115,18 @@ def broken_equations(root: Path) -> list[str]:
 
 def main(root: Path = ROOT) -> int:
     """Build the book and return the exit code."""
-    if drop_stale(root, force=bool(os.environ.get("FORCE"))):
-        print("Inputs have changed since the last build: every notebook is executed.", flush=True)
+    began = time.monotonic()
+    kind = "whole" if drop_stale(root, force=bool(os.environ.get("FORCE"))) else "changes"
+    what = {"whole": "every notebook is executed", "changes": "only what has changed is executed"}[kind]
+    print(f"Building the book: {what} ({lasts(root, kind)}).", flush=True)
     if not render(root):
-        print("The book was not built: see the warnings and errors above.", file=sys.stderr)
+        print(f"The book was not built: see above, or {root / '_build/book.log'}.", file=sys.stderr)
         return 1
     if broken := broken_equations(root):
         print(f"Break lines of a tagged equation with \\cr, not \\\\, in: {', '.join(broken)}", file=sys.stderr)
         return 1
+    downloads.refresh(root)
+    keep_seconds(root, kind, time.monotonic() - began)
     print(f"The book: {root / '_build/html/index.html'}")
     return 0
 

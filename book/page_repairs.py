@@ -4,10 +4,12 @@
   stands twice on every page, and the second one is an error in the reader's console.
 - The theme loads its icons twice, as fonts and as a script that draws them: a third of the weight of a page.
 - Sphinx calls a bibliography a list of things that are no list items, which confuses screen readers.
-- The theme's buttons that unfold the contents have no name.
+- The theme's buttons that unfold the contents have no name, and every page loads the logos of firms beforehand.
+- Pages without an equation load MathJax if something that they quote could have one.
 - Pages have moved since the first edition; a link or a bookmark to an old address leads to the new one.
 """
 
+import re
 from pathlib import Path
 
 REDIRECTS = {
@@ -48,10 +50,12 @@ MOVED = """<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Mov
 
 def repair(app, pagename, templatename, context, doctree):
     """Change the context of a page before it is written."""
-    scripts = context.get("script_files", [])
-    context["script_files"] = [s for s in scripts if "thebe" not in f"{s} {getattr(s, 'attributes', {})}".lower()]
-    if "body" in context:
-        context["body"] = context["body"].replace('role="list" class="citation-list"', 'class="citation-list"')
+    body = context.get("body", "")
+    unused = ("thebe",) if 'class="math' in body else ("thebe", "mathjax")
+    scripts = {script: f"{script} {getattr(script, 'attributes', '')}".lower() for script in context["script_files"]}
+    context["script_files"] = [script for script, text in scripts.items() if not any(name in text for name in unused)]
+    if body:
+        context["body"] = body.replace('role="list" class="citation-list"', 'class="citation-list"')
 
 
 def lighten(app, exception):
@@ -60,20 +64,21 @@ def lighten(app, exception):
         script.write_text("", encoding="ascii")
 
 
-def name_toggles(app, exception):
-    """Give the buttons that unfold a part of the contents a name."""
+def finish(app, exception):
+    """Give the buttons that unfold a part of the contents a name; load the logos of firms only where one is seen."""
     for page in Path(app.outdir).rglob("*.html"):
         text = page.read_text(encoding="utf-8")
-        named = text.replace('<summary><span class="toctree', '<summary aria-label="Its pages"><span class="toctree')
-        if named != text:
-            page.write_text(named, encoding="utf-8")
+        finished = text.replace('<summary><span class="toctree', '<summary aria-label="Its pages"><span class="toctree')
+        finished = re.sub(r'<link rel="preload"[^>]*fa-brands[^>]*>\n?', "", finished)
+        if finished != text:
+            page.write_text(finished, encoding="utf-8")
 
 
 def redirect(app, exception):
     """Put a page that leads on where one of the first edition was, if its successor is there."""
     for old, new in REDIRECTS.items():
         folder = Path(app.outdir, "notebooks")
-        if (folder / f"{new}.html").exists():
+        if (folder / f"{new}.html").exists() and not (folder / f"{old}.html").exists():
             (folder / f"{old}.html").write_text(MOVED.format(new), encoding="utf-8")
 
 
@@ -81,6 +86,6 @@ def setup(app):
     """After the extensions that add them."""
     app.connect("html-page-context", repair, priority=900)
     app.connect("build-finished", lighten, priority=900)
-    app.connect("build-finished", name_toggles)
+    app.connect("build-finished", finish)
     app.connect("build-finished", redirect)
     return {"parallel_read_safe": True}
