@@ -11,8 +11,11 @@ GAMMA, LAMBDA, CLIP, EPOCHS, BATCH = 0.9, 0.95, 0.2, 4, 300
 
 
 def network(inputs, outputs):
-    hidden = [nn.Linear(inputs, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh()]
-    return nn.Sequential(*hidden, nn.Linear(64, outputs))
+    return nn.Sequential(
+        *(nn.Linear(inputs, 64), nn.Tanh()),
+        *(nn.Linear(64, 64), nn.Tanh()),
+        nn.Linear(64, outputs),
+    )
 
 
 def ppo(steps=150_000, seed=0):
@@ -43,7 +46,8 @@ def ppo(steps=150_000, seed=0):
             paid = torch.as_tensor(reward, dtype=torch.float32)
             before = choice.log_prob(action)
             rollout.append((seen, action, before, value, paid))
-        update(both, optimizer, *map(torch.stack, zip(*rollout, strict=True)))
+        columns = zip(*rollout, strict=True)
+        update(both, optimizer, *map(torch.stack, columns))
 
     def act(observations, greedy):
         with torch.no_grad():
@@ -73,7 +77,8 @@ def update(both, optimizer, seen, action, before, value, reward):
             gain = (gain - gain.mean()) / (gain.std() + 1e-8)
             near = ratio.clamp(1 - CLIP, 1 + CLIP)
             policy_loss = -torch.min(ratio * gain, near * gain).mean()
-            value_loss = (critic(seen[rows])[:, 0] - target[rows]).square().mean()
+            missed = critic(seen[rows])[:, 0] - target[rows]
+            value_loss = missed.square().mean()
             optimizer.zero_grad()
             (policy_loss + 0.5 * value_loss).backward()
             nn.utils.clip_grad_norm_(both.parameters(), 0.5)

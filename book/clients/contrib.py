@@ -25,7 +25,7 @@ def maskable(steps=120_000, seed=0):
 
 
 class Recurrent:
-    """The state of the network's memory, one a device, kept from slot to slot."""
+    """A policy with memory: a state a device, from slot to slot."""
 
     def __init__(self, model):
         self.model = model
@@ -35,10 +35,11 @@ class Recurrent:
         self.state = None
 
     def __call__(self, observations, greedy):
+        first = np.full(len(observations), self.state is None)
         action, self.state = self.model.predict(
             observations,
             state=self.state,
-            episode_start=np.full(len(observations), self.state is None),
+            episode_start=first,
             deterministic=greedy,
         )
         return action

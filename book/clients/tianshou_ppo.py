@@ -3,7 +3,9 @@
 import gymnasium
 import torch
 from tianshou.algorithm import PPO
-from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
+from tianshou.algorithm.modelfree.reinforce import (
+    ProbabilisticActorPolicy,
+)
 from tianshou.algorithm.optim import AdamOptimizerFactory
 from tianshou.data import Collector, VectorReplayBuffer
 from tianshou.env import DummyVectorEnv
@@ -57,7 +59,7 @@ def ppo(steps=60_000, seed=0):
             training_collector=collector,
             max_epochs=1,
             epoch_num_steps=steps,
-            collection_step_num_env_steps=1_000,  # an episode of each copy
+            collection_step_num_env_steps=1_000,  # one episode each
             update_step_num_repetitions=4,
             batch_size=100,
             show_progress=False,

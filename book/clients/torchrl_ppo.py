@@ -5,7 +5,11 @@ from tensordict.nn import TensorDictModule
 from torch.distributions import Categorical
 from torchrl.collectors import Collector
 from torchrl.envs import PettingZooWrapper
-from torchrl.modules import MultiAgentMLP, ProbabilisticActor, ValueOperator
+from torchrl.modules import (
+    MultiAgentMLP,
+    ProbabilisticActor,
+    ValueOperator,
+)
 from torchrl.objectives import ClipPPOLoss, ValueEstimators
 
 from aiecof.envs import parallel_env
@@ -46,7 +50,12 @@ def ppo(steps=75_000, seed=0):
         in_keys=[(group, "observation")],
         out_keys=[(group, "state_value")],
     )
-    loss = ClipPPOLoss(actor, critic, clip_epsilon=0.2, entropy_bonus=False)
+    loss = ClipPPOLoss(
+        actor,
+        critic,
+        clip_epsilon=0.2,
+        entropy_bonus=False,
+    )
     loss.set_keys(
         reward=(group, "reward"),
         action=(group, "action"),
@@ -55,7 +64,8 @@ def ppo(steps=75_000, seed=0):
         terminated=(group, "terminated"),
         sample_log_prob=(group, "action_log_prob"),
     )
-    loss.make_value_estimator(ValueEstimators.GAE, gamma=0.9, lmbda=0.95)
+    gae = ValueEstimators.GAE
+    loss.make_value_estimator(gae, gamma=0.9, lmbda=0.95)
     optimizer = torch.optim.Adam(loss.parameters(), lr=1e-3)
     frames = {"frames_per_batch": 100, "total_frames": steps // agents}
     for data in Collector(env, actor, **frames):
@@ -67,7 +77,8 @@ def ppo(steps=75_000, seed=0):
             for rows in torch.randperm(len(data)).split(BATCH):
                 parts = loss(data[rows])
                 optimizer.zero_grad()
-                total = parts["loss_objective"] + 0.5 * parts["loss_critic"]
+                total = parts["loss_objective"]
+                total = total + 0.5 * parts["loss_critic"]
                 total.backward()
                 torch.nn.utils.clip_grad_norm_(loss.parameters(), 0.5)
                 optimizer.step()
