@@ -54,7 +54,7 @@
     const article = document.querySelector("article");
     const shown = (selector) => [...article.querySelectorAll(selector)].filter((node) => node.checkVisibility());
     const text = article.cloneNode(true);
-    const aside = "pre, table, form, details, figcaption, script, style, svg, .solution, mjx-container, .playground";
+    const aside = "pre, table, dl.verdicts, form, details, figcaption, script, style, svg, .solution, mjx-container, .playground";
     text.querySelectorAll(aside).forEach((node) => node.remove());
     const late = [...article.querySelectorAll("form.predict")].filter((form) => {
       const figure = document.getElementById(form.dataset.figure);
