@@ -10,6 +10,7 @@ import re
 import shutil
 from pathlib import Path
 
+import house
 from aiecof_book import reference
 from docutils import nodes
 from sphinx.util.nodes import make_refnode
@@ -43,7 +44,9 @@ def fill(app, docname, source):
         kind, folder = marker.groups()
         if kind == "clone":
             return clone(repository_address(app))
-        return {"api": lambda: reference.api(folder), "commands": reference.commands}.get(kind, reference.front_door)()
+        if kind == "api":
+            return reference.api(folder, house.ORDER[f"aiecof.{folder}".rstrip(".")].split())
+        return reference.commands() if kind == "commands" else reference.front_door()
 
     source[0] = MARKER.sub(made, source[0])
 

@@ -232,7 +232,7 @@ def test_the_repository_has_one_address():
 def test_reference_has_every_public_name_and_every_command():
     text = reference.commands()
     assert "## `aiecof simulate`" in text and "`--scenario`" in text and "## `aiecof bench training`" in text
-    system = reference.api("system")
+    system = reference.api("system", ["scenario", "model"])
     assert ".. autofunction:: aiecof.system.model.waiting_delay" in system
     assert ".. autoclass:: aiecof.system.scenario.Scenario\n   :members:" in system
     assert "._" not in system

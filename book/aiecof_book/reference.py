@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import aiecof
@@ -20,20 +20,21 @@ def public_names(path: Path) -> Iterator[tuple[str, str]]:
             yield node.name, kind
 
 
-def api(folder: str) -> str:
-    """Markdown of the modules of a folder, such as `system`; "" for those beside the folders."""
-    return "\n".join(_modules(folder))
+def api(folder: str, modules: Iterable[str]) -> str:
+    """Markdown of these modules of a folder, such as `system`; "" for those beside the folders."""
+    return "\n".join(_modules(folder, modules))
 
 
-def _modules(folder: str) -> Iterator[str]:
-    for path in sorted((HOME / folder).glob("*.py")):
+def _modules(folder: str, modules: Iterable[str]) -> Iterator[str]:
+    for name in modules:
+        path = HOME / folder / f"{name}.py"
         source, named = path.read_text(encoding="utf-8"), [*public_names(path)]
-        if path.stem.startswith("__") or not named:
+        if not named:
             continue
-        module = ".".join(["aiecof", *filter(None, [folder]), path.stem])
+        module = ".".join(["aiecof", *filter(None, [folder]), name])
         text = (ast.get_docstring(ast.parse(source)) or "").partition("\n\n")[0]
         yield f"## `{module}`\n\n{text}\n"
-        yield "```{eval-rst}\n.. autosummary::\n"
+        yield "```{eval-rst}\n.. autosummary::\n   :nosignatures:\n\n"
         yield "".join(f"   ~{module}.{name}\n" for name, _ in named)
         for name, kind in named:
             members = "\n   :members:" if kind == "class" else ""
