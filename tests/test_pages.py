@@ -18,15 +18,8 @@ PAGES = [path.as_posix() for path in FOUND if path.as_posix() not in MOVED]
 CHAPTERS = [path for path in PAGES if path.startswith("notebooks/")]
 UNCONVERTED = {
     "notebooks/ablation.html",
-    "notebooks/baselines.html",
     "notebooks/claims.html",
-    "notebooks/consistency.html",
-    "notebooks/cost_of_training.html",
-    "notebooks/first_policy.html",
-    "notebooks/how_toppo_learns.html",
-    "notebooks/optimum.html",
     "notebooks/other_readings.html",
-    "notebooks/reconstruction.html",
     "notebooks/table_iv.html",
     "notebooks/where_table_iv_comes_from.html",
 }
