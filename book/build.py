@@ -62,14 +62,14 @@ def lasts(root: Path, kind: str) -> str:
         seconds = json.loads((root / "_build/seconds.json").read_text(encoding="ascii"))[kind]
     except (OSError, ValueError, KeyError):
         return USUAL[kind]
-    return f"the last time {seconds // 60:.0f} min {seconds % 60:.0f} s"
+    return f"the last time {seconds // 60} min {seconds % 60} s"
 
 
 def keep_seconds(root: Path, kind: str, seconds: float) -> None:
     """Remember how long a build of this kind took."""
     path = root / "_build/seconds.json"
     known = json.loads(path.read_text(encoding="ascii")) if path.is_file() else {}
-    path.write_text(json.dumps(known | {kind: round(seconds, 1)}), encoding="ascii")
+    path.write_text(json.dumps(known | {kind: round(seconds)}), encoding="ascii")
 
 
 def tell(line: str, done: str) -> str:

@@ -6,8 +6,10 @@ import os
 import re
 import subprocess
 from pathlib import Path
+from zipfile import ZipFile
 
 import build
+import downloads
 import launch
 import matplotlib
 import matplotlib.pyplot as plt
@@ -119,6 +121,54 @@ def test_only_a_change_or_force_drops_the_cache(book):
     (book / "start.md").write_text("# Another text\n")
     assert not build.drop_stale(book) and cached.exists()
     assert build.drop_stale(book, force=True) and not cached.exists()
+
+
+def test_a_build_says_what_it_executes_and_how_long_it_takes(tmp_path, capsys):
+    (tmp_path / "_build").mkdir()
+    assert build.lasts(tmp_path, "whole") == build.USUAL["whole"]
+    build.keep_seconds(tmp_path, "whole", 254.4)
+    build.keep_seconds(tmp_path, "changes", 9.0)
+    assert build.lasts(tmp_path, "whole") == "the last time 4 min 14 s"
+    lines = [
+        "reading sources... [ 24%] a",
+        "/b/notebooks/a.ipynb: Executing notebook",
+        "Executed notebook in 5.04",
+    ]
+    done = "0"
+    for line in [*lines, "writing output... [  2%] a", "writing output... [  4%] b"]:
+        done = build.tell(line, done)
+    executed, *rest = capsys.readouterr().out.splitlines()
+    assert executed.split() == ["24", "%", "notebooks/a.ipynb", "5.0", "s"]
+    assert rest == ["Rendering the pages."]
+
+
+def test_downloads_are_what_is_there(tmp_path):
+    downloads.refresh(tmp_path)  # no book, nothing to do
+    assert not (tmp_path / "_build").exists()
+    page, pdf = tmp_path / "_build/html" / downloads.PAGE, tmp_path / "_build/aiecof.pdf"
+    for path, text in [
+        (tmp_path / "notebooks/a.ipynb", "{}"),
+        (tmp_path / "_build/html/results/runs.csv", "1"),
+        (tmp_path / "_build/labs/zip/lab1.zip", "lab"),
+        (page.with_name("start.html"), "start"),
+        (page, '<p>Here:</p><ul id="files"><li>nothing</li></ul>'),
+        (pdf, "printed"),
+    ]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    os.utime(page.with_name("start.html"), (1e9, 1e9))
+
+    downloads.refresh(tmp_path)
+    links = set(re.findall(r'href="../downloads/([^"]+)"', page.read_text(encoding="utf-8")))
+    assert links == {"aiecof.pdf", "notebooks.zip", "results.zip", "lab1.zip"}
+    assert links == {path.name for path in (tmp_path / "_build/html/downloads").iterdir()}
+    with ZipFile(tmp_path / "_build/html/downloads/results.zip") as results:
+        assert results.namelist() == ["results/runs.csv"]
+
+    os.utime(pdf, (9e8, 9e8))  # printed before the page was written
+    downloads.refresh(tmp_path)
+    assert "<code>make pdf</code>" in page.read_text(encoding="utf-8")
+    assert not (tmp_path / "_build/html/downloads/aiecof.pdf").exists()
 
 
 def test_an_equation_that_would_show_red_is_found(tmp_path):
