@@ -30,7 +30,7 @@ MAP = "aiecof/cli/equations.json"
 """Where the package has the map."""
 CLAIM = re.compile(r"\(Eqs?\. (\d+(?:, \d+)*)\)\.?$")
 ANCHOR = re.compile(r"^(?:\(|:name: )((?:eq|table|figure|algorithm)-\d+)(?:\)=)?\s*$", re.MULTILINE)
-TITLE = re.compile(r"^(?: *\")?# (.*?)(?:\\n\",)?$", re.MULTILINE)
+TITLE = re.compile(r"^(?: *\")?# (.*?)(?:(?:\\n)?\",?)?$", re.MULTILINE)
 READING = re.compile(r"\bR\d+\b")
 
 
