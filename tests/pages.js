@@ -14,7 +14,9 @@
       range.selectNodeContents(cell);
       return range.getBoundingClientRect();
     };
-    const touch = (left, right) => left.width && right.width && right.left - left.right < 6;
+    const beside = (left, right) => left.top < right.bottom && right.top < left.bottom;
+    const touch = (left, right) =>
+      left.width && right.width && beside(left, right) && right.left - left.right < 6;
     const tables = visible("article table:not(.indextable)").flatMap((table) => {
       const rows = [...table.rows].map((row) => [...row.cells]).filter((row) => row.every((cell) => cell.colSpan === 1));
       const heads = rows.find((row) => row.every((cell) => cell.tagName === "TH")) ?? [];
