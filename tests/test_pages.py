@@ -17,11 +17,6 @@ MOVED = [path.as_posix() for path in FOUND if path.stem in REDIRECTS]
 PAGES = [path.as_posix() for path in FOUND if path.as_posix() not in MOVED]
 CHAPTERS = [path for path in PAGES if path.startswith("notebooks/")]
 UNCONVERTED = {
-    "notebooks/ablation.html",
-    "notebooks/claims.html",
-    "notebooks/other_readings.html",
-    "notebooks/table_iv.html",
-    "notebooks/where_table_iv_comes_from.html",
 }
 """Pages that have not yet the form of the second edition."""
 INDEXES = {"notebooks/gallery.html", "notebooks/paper_index.html", "notebooks/tables.html"}
