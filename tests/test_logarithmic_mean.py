@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from aiecof_book import blind
 from scipy.optimize import minimize_scalar
 from scipy.stats import binom
 
+from aiecof import draw_trace, load_scenario
 from aiecof.system import objective
 
 CHAPTER = Path(__file__).resolve().parent.parent / "notebooks/where_table_iv_comes_from.ipynb"
@@ -90,3 +92,19 @@ def test_with_more_tasks_the_best_share_rises_to_that_of_the_logarithmic_mean():
     tops = [shares[np.argmax([energy_term(p, a, b, n) for p in shares])] for n in (10, 60, 1500)]
     assert tops == sorted(tops) and tops[1] == pytest.approx(0.75, abs=0.01)
     assert tops[-1] == pytest.approx(best_share(a, b), abs=0.01)
+
+
+def test_an_opening_sends_the_first_tasks_of_every_device_and_no_other():
+    trace = draw_trace(load_scenario("plain", devices=3), 2, seed=0)
+    leaves = ~blind.opening(2, trace, np.zeros(trace.size.shape)) & (trace.size > 0)
+    for episode, device in np.ndindex(2, 3):
+        tasks = np.flatnonzero(trace.size[episode, :, device])
+        assert np.flatnonzero(leaves[episode, :, device]).tolist() == tasks[:2].tolist()
+
+
+def test_the_printed_reward_pays_an_opening_more_than_the_coin_that_keeps_as_many():
+    scenario = load_scenario("plain", **blind.PRINTED)
+    begun = blind.played(scenario, blind.opening, [6], networks=3, episodes=2)
+    tossed = blind.played(scenario, blind.coin, [begun["local_share"].mean()], networks=3, episodes=2)
+    assert abs(begun["local_share"].mean() - tossed["local_share"].mean()) < 0.02
+    assert begun["reward"].min() > tossed["reward"].max() + 5
