@@ -387,10 +387,12 @@ def test_notebooks_hold_no_outputs():
 
 
 def test_notebooks_come_in_by_the_front_door():
-    """One line a folder at most, however often it is repeated in cells that readers copy; the page's own parts aside."""
+    """One line a folder at most, however often it is repeated in cells that readers copy, but for what draws a page."""
     found, paths = 0, [*ROOT.glob("notebooks/*.ipynb"), *ROOT.glob("labs/source/*/*.ipynb")]
     for path in paths:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-        found += len({name for text in code for name in re.findall(r"^\s*(?:from|import) (aiecof(?!_book)[\w.]*)", text, re.M)})
+        found += len(
+            {name for text in code for name in re.findall(r"^\s*(?:from|import) (aiecof(?!_book)[\w.]*)", text, re.M)}
+        )
     assert found <= 3.5 * len(paths)
