@@ -263,6 +263,16 @@ def test_a_reset_forgets_everything():
     assert used.totals.tobytes() == fresh.totals.tobytes()
 
 
+@pytest.mark.parametrize("threads", [2, 3, 40])
+def test_threads_divide_the_replicas_and_change_nothing(threads):
+    scenario = load_scenario("balanced", devices=5, servers=3, slots=30)
+    trace = draw_trace(scenario, 7, seed=3)
+    actions = np.random.default_rng(3).integers(scenario.actions, size=trace.size.shape)
+    alone, divided = Simulator(scenario, record=True), Simulator(scenario, record=True)
+    assert alone.run(trace, actions).tobytes() == divided.run(trace, actions, threads).tobytes()
+    assert alone.tasks.tobytes() == divided.tasks.tobytes() and alone.totals.tobytes() == divided.totals.tobytes()
+
+
 def test_recording_changes_nothing():
     scenario, trace, actions = random_case()
     silent = Simulator(scenario)

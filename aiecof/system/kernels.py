@@ -1,8 +1,8 @@
 """The compiled dynamics of one slot and of whole episodes, calling the equations in `model` and `objective`.
 
-Scalars and records go from function to function, whole arrays only into the outermost ones: an array handed on costs
-Numba more than the equations do. `p` is the record `simulator.parameters` makes of a scenario. With
-`NUMBA_DISABLE_JIT=1` all of this is plain Python to step through.
+Scalars and records go from function to function, whole arrays only into the outermost ones, which take their views once
+an episode: counting references to arrays costs more than the equations do. `p` is the record that
+`simulator.parameters` makes of a scenario. With `NUMBA_DISABLE_JIT=1` all of this is plain Python to step through.
 """
 
 import hashlib
@@ -24,7 +24,8 @@ _STATE = hashlib.sha256(b"".join(path.read_bytes() for path in _SOURCES)).hexdig
 _OTHERS_CACHE = numba.config.CACHE_DIR
 _CACHE = cache_folder(f"kernels-{_STATE}", _OTHERS_CACHE)
 numba.config.CACHE_DIR = str(_CACHE or _OTHERS_CACHE)
-compiled = njit(cache=_CACHE is not None)
+_OPTIONS = {"cache": _CACHE is not None, "error_model": "numpy"}
+kernel, inlined = njit(**_OPTIONS, nogil=True), njit(**_OPTIONS, forceinline=True)
 
 COMPLETED, DROPPED, IN_FLIGHT = 1, 2, 3
 
@@ -41,7 +42,6 @@ TOTAL = np.dtype(
     + [(name, "f8") for name in ("energy_completed", "energy", "load_slots", "load_decisions", "reward", "cost")]
 )
 
-
 _DRAWN = "size density device_frequency server_frequency rate"
 Arrays = namedtuple("Arrays", _DRAWN + " devices channel_end server_end load moments totals tasks terms")
 """Everything a kernel reads or writes, as NumPy arrays with first axis B."""
@@ -51,13 +51,13 @@ Outcome = namedtuple("Outcome", "dropped lost start end " + _STAGES)
 """What a decision does to its task: two flags, then slots, and energies in joules."""
 
 
-@compiled
+@inlined
 def _part(value, until):
     """The part of a stage that fits in the time that is left."""
     return min(value, max(until, 0.0))
 
 
-@compiled
+@inlined
 def _counted_energy(p, dropped, whole, spent):
     """Energy that counts for a task: all of it, or what the reading says of a dropped one (R21)."""
     if not dropped or p["dropped_energy"] == 1:
@@ -65,7 +65,7 @@ def _counted_energy(p, dropped, whole, spent):
     return spent if p["dropped_energy"] == 0 else 0.0
 
 
-@compiled
+@inlined
 def _processor_energy(p, dropped, size, density, frequency, wait, waited, computed):
     """Static and dynamic energy of a task on a device or a server [J]."""
     step, power = p["slot_duration"], p["waiting_power"]
@@ -76,7 +76,7 @@ def _processor_energy(p, dropped, size, density, frequency, wait, waited, comput
     return static, _counted_energy(p, dropped, dynamic, dynamic * done)
 
 
-@compiled
+@inlined
 def run_locally(p, size, density, frequency, previous_end, slot):
     """What becomes of a task on its device."""
     wait = model.waiting_delay(previous_end, slot)  # (2)
@@ -90,7 +90,7 @@ def run_locally(p, size, density, frequency, previous_end, slot):
     return Outcome(dropped, False, slot + wait, end, delay, waited, 0.0, 0.0, computed, static, 0.0, dynamic)
 
 
-@compiled
+@inlined
 def run_on_server(p, size, density, frequency, rate, channel_end, server_end, slot):
     """What becomes of a task that is sent to a server."""
     step = p["slot_duration"]
@@ -117,7 +117,7 @@ def run_on_server(p, size, density, frequency, rate, channel_end, server_end, sl
     return Outcome(dropped, lost, start, end, delay, waited, queued, sent, computed, static, radio, dynamic)
 
 
-@compiled
+@inlined
 def _load_of(p, device, busy):
     """Load of a device in a slot, in the chosen reading of Eq. (12)."""
     if p["local_share_load"]:
@@ -125,7 +125,7 @@ def _load_of(p, device, busy):
     return min(busy, p["load_cap"])  # (12), as the busy share of the slot (R13)
 
 
-@compiled
+@inlined
 def _book_load(p, load, outcome, size, density, frequency):
     """Enter the slots in which a local task will execute into its device's load, (T,)."""
     finish = outcome.start + outcome.computing
@@ -143,7 +143,7 @@ def _book_load(p, load, outcome, size, density, frequency):
         slot += 1
 
 
-@compiled
+@inlined
 def _add_to_history(p, device, place, dropped, energy, delay):
     device["energy"] += energy
     device["delay"] += delay
@@ -154,7 +154,7 @@ def _add_to_history(p, device, place, dropped, energy, delay):
         device["failed"] += dropped
 
 
-@compiled
+@inlined
 def _add_to_totals(total, fate, place, energy, delay, load, reward, cost):
     total["tasks"] += 1.0
     total["local"] += place == 0
@@ -174,7 +174,7 @@ def _add_to_totals(total, fate, place, energy, delay, load, reward, cost):
         total["dropped"] += 1.0
 
 
-@compiled
+@inlined
 def _record(task, place, fate, outcome, load, cost, reward):
     task["place"], task["fate"] = place, fate
     task["wait_slots"], task["transmission_wait_slots"] = outcome.wait, outcome.transmission_wait
@@ -185,7 +185,7 @@ def _record(task, place, fate, outcome, load, cost, reward):
     task["load"], task["cost"], task["reward"] = load, cost, reward
 
 
-@compiled
+@inlined
 def scaled_cost(p, energy, delay, dropped, load):
     """Cost of a task whose delay and energy are measured in the units of R20."""
     weights = p["weight_delay"], p["weight_energy"], p["weight_drop"], p["weight_load"]
@@ -193,17 +193,18 @@ def scaled_cost(p, energy, delay, dropped, load):
     return objective.task_cost(delay, energy, dropped, load, weights[0], weights[1], weights[2], weights[3])  # (25)
 
 
-@compiled
+@inlined
 def _sum_loads(p, devices, load, slot, moments):
     """Sum of the devices' loads and of their squares at the start of a slot."""
-    moments[:] = 0.0
+    first = second = 0.0
     for m in range(devices.shape[0]):
         busy = _load_of(p, devices[m], load[m, slot])
-        moments[0] += busy
-        moments[1] += busy * busy
+        first += busy
+        second += busy * busy
+    moments[0], moments[1] = first, second
 
 
-@compiled
+@inlined
 def _exchange_load(moments, count, before, after):
     """Variance of the devices' loads once one of them has changed (R32)."""
     moments[0] += after - before
@@ -212,93 +213,85 @@ def _exchange_load(moments, count, before, after):
     return max(moments[1] / count - mean * mean, 0.0)
 
 
-@compiled
-def _fate(p, outcome, slots):
-    """What becomes of a task (R15)."""
-    if p["exclude_in_flight"] and outcome.end > slots - 1.0 + model.ROUND_OFF:
-        return IN_FLIGHT
-    return DROPPED if outcome.dropped else COMPLETED
-
-
-@compiled
+@inlined
 def _settle(p, total, device, place, outcome, energy, load, load_variance, slot, slots):
     """Fate, cost and reward of a task, entered into the totals."""
-    fate, delay, dropped = _fate(p, outcome, slots), outcome.delay * p["slot_duration"], outcome.dropped
+    delay, dropped = outcome.delay * p["slot_duration"], outcome.dropped
+    fate = DROPPED if dropped else COMPLETED
+    if p["exclude_in_flight"] and outcome.end > slots - 1.0 + model.ROUND_OFF:
+        fate = IN_FLIGHT  # (R15)
     reward = objective.decision_reward(p, device, energy, delay, dropped, load_variance, slot)  # (31)
-    charged = load if place == 0 else 0.0
-    if p["variance_cost"]:
-        charged = load_variance
+    charged = load_variance if p["variance_cost"] else load * (place == 0)
     cost = scaled_cost(p, energy, delay, dropped, charged)
     _add_to_totals(total, fate, place, energy, delay, load, reward, cost)
     return fate, cost, reward
 
 
-@compiled
-def _decide(p, a, b, slot, first, actions, rewards):
-    """Decisions of devices first .. first + K - 1 of one replica; actions and rewards are (K,)."""
-    size, density, clock, rate = a.size[b, slot], a.density[b, slot], a.device_frequency[b], a.rate[b]
-    server_clock, total, moments, tasks = a.server_frequency[b], a.totals[b], a.moments[b], a.tasks
+@kernel
+def _decide(p, a, b, begin, first, actions, rewards):
+    """Decisions of devices first .. first + K - 1 of one replica in S slots; actions and rewards are (S, K)."""
+    size, density, clock, rate, slots = a.size[b], a.density[b], a.device_frequency[b], a.rate[b], a.size.shape[1]
+    server_clock, total, moments, tasks, terms = a.server_frequency[b], a.totals[b], a.moments[b], a.tasks, a.terms
     devices, channel_end, server_end, load = a.devices[b], a.channel_end[b], a.server_end[b], a.load[b].T
-    count = a.devices.shape[1]
-    if first == 0:
-        _sum_loads(p, devices, load, slot, moments)
-    for k in range(actions.shape[0]):
-        m, place = first + k, actions[k]  # (1)
-        rewards[k] = 0.0
-        if size[m] <= 0.0:
-            continue
-        device = devices[m]
-        busy = _load_of(p, device, load[m, slot])
-        if place == 0:
-            outcome = run_locally(p, size[m], density[m], clock[m], device["end"], slot)
-            device["end"] = max(device["end"], outcome.end)
-            _book_load(p, load[m], outcome, size[m], density[m], clock[m])
-        else:
-            n, c = place - 1, 0 if p["shared_channel"] else place - 1
-            free, free_server = channel_end[m, c], server_end[n]
-            outcome = run_on_server(p, size[m], density[m], server_clock[n], rate[m, n], free, free_server, slot)
-            if p["queue_channels"]:
-                channel_end[m, c] = max(free, slot + outcome.transmission_wait + outcome.transmission - 1.0)
-            if not outcome.lost:
-                server_end[n] = max(free_server, outcome.end)
-        energy = model.task_energy(outcome.waiting_energy, outcome.transmission_energy, outcome.computing_energy)
-        _add_to_history(p, device, place, outcome.dropped, energy, outcome.delay * p["slot_duration"])
-        now = _load_of(p, device, load[m, slot])
-        variance = _exchange_load(moments, count, busy, now)
-        fate, cost, reward = _settle(p, total, device, place, outcome, energy, now, variance, slot, load.shape[1])
-        rewards[k] = reward
-        if tasks.shape[0]:
-            _record(tasks[b, slot, m], place, fate, outcome, now, cost, reward)
-        if a.terms.shape[0]:
+    for s in range(actions.shape[0]):
+        slot = begin + s
+        if first == 0:
+            _sum_loads(p, devices, load, slot, moments)
+        for k in range(actions.shape[1]):
+            m, place = first + k, actions[s, k]  # (1)
+            bits, work = size[slot, m], density[slot, m]
+            rewards[s, k] = 0.0
+            if bits <= 0.0:
+                continue
+            device = devices[m]
+            busy = _load_of(p, device, load[m, slot])
+            if place == 0:
+                outcome = run_locally(p, bits, work, clock[m], device["end"], slot)
+                device["end"] = max(device["end"], outcome.end)
+                _book_load(p, load[m], outcome, bits, work, clock[m])
+            else:
+                n, c = place - 1, 0 if p["shared_channel"] else place - 1
+                free, free_server = channel_end[m, c], server_end[n]
+                outcome = run_on_server(p, bits, work, server_clock[n], rate[m, n], free, free_server, slot)
+                if p["queue_channels"]:
+                    channel_end[m, c] = max(free, slot + outcome.transmission_wait + outcome.transmission - 1.0)
+                if not outcome.lost:
+                    server_end[n] = max(free_server, outcome.end)
+            energy = model.task_energy(outcome.waiting_energy, outcome.transmission_energy, outcome.computing_energy)
             delay = outcome.delay * p["slot_duration"]
-            a.terms[b, m] = objective.decision_terms(p, device, energy, delay, outcome.dropped, variance, slot)
-    if first + actions.shape[0] == count:
-        total["load_slots"] += moments[0]
+            _add_to_history(p, device, place, outcome.dropped, energy, delay)
+            now = _load_of(p, device, load[m, slot])
+            variance = _exchange_load(moments, load.shape[0], busy, now)
+            fate, cost, rewards[s, k] = _settle(p, total, device, place, outcome, energy, now, variance, slot, slots)
+            if tasks.shape[0]:
+                _record(tasks[b, slot, m], place, fate, outcome, now, cost, rewards[s, k])
+            if terms.shape[0]:
+                terms[b, m] = objective.decision_terms(p, device, energy, delay, outcome.dropped, variance, slot)
+        if first + actions.shape[1] == load.shape[0]:
+            total["load_slots"] += moments[0]
 
 
-@compiled
+@kernel
 def decide_replicas(p, a, slot, first, actions, rewards, seen):
     """`_decide` in every replica, actions and rewards (B, K); seen, (B, M, F) or empty: what devices see afterwards."""
     for b in range(actions.shape[0]):
-        _decide(p, a, b, slot, first, actions[b], rewards[b])
+        _decide(p, a, b, slot, first, actions[b : b + 1], rewards[b : b + 1])
     if seen.shape[0] and slot + 1 < a.size.shape[1]:
         observe(p, a, slot + 1, seen)
 
 
-@compiled
-def run_episodes(p, a, actions, rewards):
-    """All slots of all replicas; actions and rewards are (B, T, M)."""
-    for b in range(actions.shape[0]):
-        for slot in range(actions.shape[1]):
-            _decide(p, a, b, slot, 0, actions[b, slot], rewards[b, slot])
+@kernel
+def run_episodes(p, a, actions, rewards, begin, end):
+    """All slots of replicas begin .. end - 1; actions and rewards are (B, T, M)."""
+    for b in range(begin, end):
+        _decide(p, a, b, 0, 0, actions[b], rewards[b])
 
 
-@compiled
+@kernel
 def observe(p, a, slot, observations):
     """Write what every device sees at the start of a slot, (B, M, F)."""
     replicas, devices, _ = observations.shape
-    servers = a.server_end.shape[1]
-    slots = a.size.shape[1]
+    servers, slots = a.server_end.shape[1], a.size.shape[1]
     shared = np.empty(2 * servers, np.float32)
     for b in range(replicas):
         for n in range(servers):
@@ -307,8 +300,7 @@ def observe(p, a, slot, observations):
         for m in range(devices):
             row = observations[b, m]
             size = a.size[b, slot, m]
-            has_task = size > 0.0
-            work = size if p["work_per_task"] else 1.0
+            has_task, work = size > 0.0, size if p["work_per_task"] else 1.0
             row[TASK_INDEX] = (a.devices[b, m]["tasks"] + 1.0) / slots if has_task else 0.0
             row[SIZE] = size / p["size_scale"]
             row[WORKLOAD] = a.density[b, slot, m] * work / p["work_scale"] if has_task else 0.0
@@ -323,8 +315,7 @@ def observe(p, a, slot, observations):
             if p["extended"]:
                 row[own] = a.device_frequency[b, m] / p["device_scale"]
                 for n in range(servers):
-                    channel = 0 if p["shared_channel"] else n
-                    wait = model.waiting_delay(a.channel_end[b, m, channel], slot)
+                    wait = model.waiting_delay(a.channel_end[b, m, 0 if p["shared_channel"] else n], slot)
                     row[own + 1 + n] = wait / p["tau"]
 
 

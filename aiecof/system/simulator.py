@@ -4,8 +4,9 @@ Within a slot all devices observe first and then decide in the order of their in
 fate of its task, because queues are first in, first out in the order of decisions: Eq. (18) reserves the server.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 
@@ -100,10 +101,11 @@ def check_actions(actions: np.ndarray, servers: int, shape: tuple[int, ...]) -> 
         raise InvalidInput("actions", actions.dtype.name, allowed)
     if actions.shape != shape:
         raise InvalidInput("actions", actions.shape, allowed)
-    numbers = actions.astype(np.uint64, copy=False)  # so that the negative ones are the largest
+    whole = actions.astype(np.int64, copy=False)
+    numbers = whole.view(np.uint64)  # so that the negative ones are the largest
     if numbers.size and numbers.max() > servers:
         raise InvalidInput("actions", int(actions[numbers > servers][0]), allowed)
-    return actions.astype(np.int64, copy=False)
+    return whole
 
 
 def task_means(tasks: np.ndarray, scenario: Scenario, chosen: np.ndarray | bool = True) -> dict[str, np.ndarray]:
@@ -157,12 +159,15 @@ class Simulator:
         self._episode: kernels.Arrays | None = None
         self.slot = self.next_device = 0
 
-    @checked
     def reset(self, trace: Trace) -> np.ndarray:
         """Start the episodes of a trace and return the first observations, (B, M, F) float32."""
+        self._begin(trace)
+        return self.observe()
+
+    @checked
+    def _begin(self, trace: Trace) -> None:
         scenario = self.scenario
-        trace.check(scenario)
-        b, t, m = trace.size.shape
+        b, t, m = trace.check(scenario).size.shape
         self._episode = kernels.Arrays(
             **{name: np.ascontiguousarray(getattr(trace, name), float) for name in kernels.Arrays._fields[:5]},
             devices=np.zeros((b, m), kernels.DEVICE),
@@ -178,7 +183,6 @@ class Simulator:
         self._arrays.tasks["place"] = -1
         self.trace = trace
         self.slot = self.next_device = 0
-        return self.observe()
 
     @property
     def _arrays(self) -> kernels.Arrays:
@@ -206,10 +210,7 @@ class Simulator:
     terms = _array("terms", "(B, M, 4) float: terms of the latest rewards (Eq. 29), if `keep_terms`; else 0.")
     totals = _array("totals", "(B,) `TOTAL`: sums over tasks; delays in seconds, energies in joules.")
     server_end = _array("server_end", "(B, N) float: latest slot for which each server is reserved.")
-    channel_end = _array(
-        "channel_end",
-        "(B, M, N) float: latest slot in which each channel is busy; column 0 for all where a device has one queue.",
-    )
+    channel_end = _array("channel_end", "(B, M, N) float: latest slot in which a channel is busy; one queue: column 0.")
 
     @property
     def load(self) -> np.ndarray:
@@ -255,12 +256,18 @@ class Simulator:
         rewards = self.decide(actions) if self.next_device else self._decide(actions, seen)
         return seen, rewards, self.done
 
-    def run(self, trace: Trace, actions: np.ndarray) -> np.ndarray:
-        """Whole episodes for actions known beforehand, (B, T, M); returns the rewards, (B, T, M)."""
-        self.reset(trace)
+    def run(self, trace: Trace, actions: np.ndarray, threads: int = 1) -> np.ndarray:
+        """Whole episodes for actions known beforehand, (B, T, M), on some threads; returns the rewards, (B, T, M)."""
+        self._begin(trace)
         actions = check_actions(actions, self.scenario.servers, trace.size.shape)
-        rewards = np.zeros(actions.shape)
-        kernels.run_episodes(self._parameters, self._arrays, actions, rewards)
+        rewards = np.empty(actions.shape)
+        run = partial(kernels.run_episodes, self._parameters, self._arrays, actions, rewards)
+        if check_integer("threads", threads, 1, 1024) == 1:
+            run(0, self.replicas)
+        else:
+            bounds = np.linspace(0, self.replicas, threads + 1).astype(int)
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(run, bounds[:-1], bounds[1:]))
         self.slot = self.scenario.slots
         return rewards
 

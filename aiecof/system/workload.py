@@ -67,11 +67,12 @@ class Trace:
                 raise InvalidInput(f"trace.{name}", values.shape, f"shape {shape} for scenario {scenario.name}")
             if not np.issubdtype(values.dtype, np.integer if name == "kind" else np.floating):
                 raise InvalidInput(f"trace.{name}", values.dtype.name, "whole numbers" if name == "kind" else "floats")
+            low, high = values.min(initial=1.0), values.max(initial=1.0)  # NaN if there is one
             positive = name not in ("size", "kind")
-            if not np.all(np.isfinite(values)) or (positive and np.any(values <= 0)):
+            if not (0 if positive else -np.inf) < low <= high < np.inf:
                 raise InvalidInput(f"trace.{name}", "an entry that is", "finite" + (" and > 0" if positive else ""))
-        if np.any(self.size < 0):
-            raise InvalidInput("trace.size", float(self.size.min()), "0 (no task) or a size > 0")
+            if name == "size" and low < 0:
+                raise InvalidInput("trace.size", float(low), "0 (no task) or a size > 0")
         return self
 
     def save(self, path: str | Path) -> None:
