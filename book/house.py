@@ -15,13 +15,14 @@ ORDER = {
     "aiecof.system": "scenario model workload objective observations kernels simulator reference",
     "aiecof.envs": "spaces episodes rendering gymnasium_env slot_envs vector_env pettingzoo_env vec_env",
     "aiecof.agents": "policies rules networks dqn toppo methods learned training bench",
-    "aiecof.study": "grids store statistics paper curves style evidence verdicts claims figures "
+    "aiecof.study": "grids store statistics paper curves evidence verdicts claims "
     "lower_bound print_limits trials experiments own runner verify",
+    "aiecof.drawing": "style figures",
     "aiecof.reconstruction": "reward_agreement calibration tuning edge_services",
     "aiecof.cli": "console results app",
     "aiecof_book": "blind tables page cover reference toy optimum complexity equations playground",
 }
-"""Folder -> its modules; each imports only what stands before it. The facts of `study` end with `figures`."""
+"""Folder -> its modules; each imports only what stands before it. The facts of `study` end with `claims`."""
 START, END = "<!-- house: drawn by book/house.py -->\n", "<!-- end of the house -->\n"
 
 

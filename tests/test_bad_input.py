@@ -18,8 +18,9 @@ from aiecof import envs
 from aiecof.agents import methods, policies, rules, training
 from aiecof.agents.learned import LearnedPolicy, load_policy
 from aiecof.checks import InvalidInput, check_choice, check_kind, check_memory, checked
+from aiecof.drawing import figures, style
 from aiecof.envs.spaces import check_trace
-from aiecof.study import claims, curves, experiments, figures, paper, print_limits, runner, statistics, store, style
+from aiecof.study import claims, curves, experiments, paper, print_limits, runner, statistics, store
 from aiecof.study.lower_bound import lower_bound
 from aiecof.study.own import read_experiment
 from aiecof.study.verify import verify

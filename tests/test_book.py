@@ -21,7 +21,7 @@ import pytest
 from aiecof_book import page, reference, tables
 
 from aiecof.checks import InvalidInput
-from aiecof.study import style
+from aiecof.drawing import style
 from aiecof.study.statistics import Interval
 
 matplotlib.use("svg")

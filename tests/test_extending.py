@@ -12,9 +12,10 @@ from typer.testing import CliRunner
 from aiecof.agents import methods, rules
 from aiecof.checks import InvalidInput
 from aiecof.cli.app import app
+from aiecof.drawing import figures
 from aiecof.files import results_folder
 from aiecof.metrics import METRICS
-from aiecof.study import figures, runner, store
+from aiecof.study import runner, store
 from aiecof.study.claims import claims
 from aiecof.study.grids import TRAINING
 

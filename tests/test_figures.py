@@ -11,9 +11,10 @@ import pytest
 import scipy.stats
 
 from aiecof.checks import InvalidInput
+from aiecof.drawing import figures
+from aiecof.drawing.figures import FIGURES, complete_seeds, draw_all, holds, intervals, relative_to, said
 from aiecof.files import results_folder
-from aiecof.study import figures, store
-from aiecof.study.figures import FIGURES, complete_seeds, draw_all, holds, intervals, relative_to, said
+from aiecof.study import store
 from aiecof.study.store import Manifest
 
 matplotlib.use("svg")

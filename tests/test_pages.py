@@ -16,8 +16,7 @@ FOUND = sorted(path.relative_to(HTML) for path in HTML.rglob("*.html") if not {"
 MOVED = [path.as_posix() for path in FOUND if path.stem in REDIRECTS]
 PAGES = [path.as_posix() for path in FOUND if path.as_posix() not in MOVED]
 CHAPTERS = [path for path in PAGES if path.startswith("notebooks/")]
-UNCONVERTED = {
-}
+UNCONVERTED = {}
 """Pages that have not yet the form of the second edition."""
 INDEXES = {"notebooks/gallery.html", "notebooks/paper_index.html", "notebooks/tables.html"}
 """Pages among the notebooks that lead to others, and ask nothing themselves."""

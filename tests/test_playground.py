@@ -12,8 +12,8 @@ from axe_playwright_python.sync_playwright import Axe
 from aiecof.agents.policies import evaluate
 from aiecof.agents.rules import longest_service_slots, make_policy
 from aiecof.checks import InvalidInput
+from aiecof.drawing.style import called
 from aiecof.study import grids, paper, print_limits
-from aiecof.study.style import called
 from aiecof.system import model, reference
 from aiecof.system.kernels import COMPLETED, DROPPED
 from aiecof.system.scenario import Weights, load_scenario

@@ -18,11 +18,12 @@ from aiecof import files
 from aiecof.agents import training
 from aiecof.cli import results as commands
 from aiecof.cli.app import app
+from aiecof.drawing import figures
+from aiecof.drawing.style import styled
 from aiecof.metrics import ANY, METRICS, SHARE
 from aiecof.reconstruction import calibration, edge_services, tuning
-from aiecof.study import figures, store
+from aiecof.study import store
 from aiecof.study.statistics import mean_interval
-from aiecof.study.style import styled
 
 ROOT = Path(__file__).resolve().parent.parent
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/dev/full, /proc")

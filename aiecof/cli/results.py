@@ -238,7 +238,7 @@ def figures(
     import matplotlib
 
     matplotlib.use("svg")
-    from aiecof.study.figures import draw_all
+    from aiecof.drawing.figures import draw_all
 
     drawn = draw_all(Path(out), Path(results) if results else None)
     if not drawn:

@@ -12,10 +12,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from aiecof.drawing.style import GREY, WIDTH, called, styled
 from aiecof.study import verdicts
 from aiecof.study.claims import Verdict
 from aiecof.study.statistics import mean_interval
-from aiecof.study.style import GREY, WIDTH, called, styled
 from aiecof_book.page import svg_of
 
 MARKS = {

@@ -19,11 +19,12 @@ from matplotlib.figure import Figure
 
 from aiecof import __version__
 from aiecof.checks import InvalidInput
-from aiecof.study import claims, figures
+from aiecof.drawing import figures
+from aiecof.drawing.style import COLOURS, RC, in_style
+from aiecof.study import claims
 from aiecof.study.curves import MEASURES
 from aiecof.study.evidence import PRIMARY, Facts
 from aiecof.study.statistics import Interval, mean_interval
-from aiecof.study.style import COLOURS, RC, in_style
 from aiecof_book.tables import html_table
 
 plt.rcParams.update(RC)  # a page draws in one style, also what it draws itself

@@ -16,9 +16,9 @@ import numpy as np
 
 from aiecof.agents.policies import Policy, evaluate
 from aiecof.checks import InvalidInput
+from aiecof.drawing.style import called
 from aiecof.study.grids import ARMS
 from aiecof.study.paper import printed, printed_rows
-from aiecof.study.style import called
 from aiecof.system.kernels import DROPPED
 from aiecof.system.model import recorded_energy
 from aiecof.system.scenario import Scenario, Weights, load_scenario

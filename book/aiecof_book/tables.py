@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from aiecof.checks import InvalidInput
+from aiecof.drawing.style import called
 from aiecof.metrics import METRICS
 from aiecof.study.statistics import Interval
-from aiecof.study.style import called
 
 MOST = 6
 """Columns, that of the names among them."""

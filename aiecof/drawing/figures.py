@@ -17,14 +17,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
 from aiecof.checks import InvalidInput, check_calls, check_choice
-from aiecof.files import digest, make_folder, results_folder, write_whole
-from aiecof.study.curves import curves_of
-from aiecof.study.grids import EVALUATION, TRAINING, UNTRAINED
-from aiecof.study.paper import NAMES, printed
-from aiecof.study.statistics import mean_interval
-from aiecof.study.store import condition, declared, looking_at, manifest, read_table, status
-from aiecof.study.store import experiment_table as table
-from aiecof.study.style import (
+from aiecof.drawing.style import (
     FIRST,
     GREY,
     INK,
@@ -45,6 +38,13 @@ from aiecof.study.style import (
     stressed,
     styled,
 )
+from aiecof.files import digest, make_folder, results_folder, write_whole
+from aiecof.study.curves import curves_of
+from aiecof.study.grids import EVALUATION, TRAINING, UNTRAINED
+from aiecof.study.paper import NAMES, printed
+from aiecof.study.statistics import mean_interval
+from aiecof.study.store import condition, declared, looking_at, manifest, read_table, status
+from aiecof.study.store import experiment_table as table
 
 _ORDER = (*NAMES, "always-local", "greedy", "frugal", "threshold-power-of-two")
 
