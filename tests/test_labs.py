@@ -220,7 +220,7 @@ def test_the_sandbox_stops_what_a_hand_in_must_not_do():
 MOODLE = "Identifier,Full name,Email address,Status,Grade,Maximum Grade,Last modified (grade),Feedback comments\n"
 PUPILS = ("Ada Lovelace", "Ben Bitdiddle", "Zoë Müller", "Dan Dare", "Eve Adams")
 FOREVER = "def slots(seconds, slot_s):\n    while True:\n        pass"
-WRITES = "for place in ('mine.txt', '/tmp/ours.txt', {home!r}):\n    open(place, 'w').write('x')"
+WRITES = "for place in ('mine.txt', '/' + 'tmp/ours.txt', {home!r}):\n    open(place, 'w').write('x')"
 QUIET = """import ast
 class Quiet(ast.NodeTransformer):
     visit_Assert = lambda self, node: ast.Pass()

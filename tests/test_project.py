@@ -390,11 +390,10 @@ def test_notebooks_hold_no_outputs():
 
 def test_notebooks_come_in_by_the_front_door():
     """One line a folder at most, however often it is repeated in cells that readers copy, but for what draws a page."""
+    door = re.compile(r"^\s*(?:from|import) (aiecof(?!_book|\.drawing)[\w.]*)", re.M)
     found, paths = 0, [*ROOT.glob("notebooks/*.ipynb"), *ROOT.glob("labs/source/*/*.ipynb")]
     for path in paths:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-        found += len(
-            {name for text in code for name in re.findall(r"^\s*(?:from|import) (aiecof(?!_book|\.drawing)[\w.]*)", text, re.M)}
-        )
+        found += len({name for text in code for name in door.findall(text)})
     assert found <= 3 * len(paths)
