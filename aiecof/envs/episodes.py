@@ -120,7 +120,7 @@ class Episodes:
 
     def terms(self) -> np.ndarray:
         """(B, M, 4) float: `TERMS` of the latest rewards (Eq. 29), the load counting against them; 0 without a task."""
-        return self.simulator.terms[..., _ORDER] * _SIGNS
+        return self.simulator.terms.take(_ORDER, axis=-1) * _SIGNS
 
     def metrics(self) -> list[dict[str, float]]:
         """`Simulator.metrics` of each replica on its own."""

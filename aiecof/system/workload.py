@@ -126,12 +126,10 @@ def draw_trace(
     branch = SPLITS.index(check_choice("split", split, SPLITS))
     place = seed if network_seed is None else check_integer("network_seed", network_seed, 0)
     per_episode = scenario.readings.network == "episode"
-    drawn = []
+    drawn, network = [], () if per_episode else _draw_network(scenario, [place, 2])
     for episode in range(first, first + episodes):
-        tasks = np.random.default_rng([seed, 1, branch, episode])
-        network = np.random.default_rng([place, 2, branch, episode] if per_episode else [place, 2])
-        machines = _draw_network(scenario, network)
-        drawn.append(_draw_tasks(scenario, tasks, _draw_kinds(scenario, network, scenario.devices)) + machines)
+        machines, kinds = network or _draw_network(scenario, [place, 2, branch, episode])
+        drawn.append(_draw_tasks(scenario, np.random.default_rng([seed, 1, branch, episode]), kinds) + machines)
     return Trace(*(np.stack(arrays) for arrays in zip(*drawn, strict=True)))
 
 
@@ -152,13 +150,14 @@ def _draw_tasks(scenario: Scenario, rng: np.random.Generator, own_kinds: np.ndar
     return np.where(arrives, size, 0.0), density, np.where(arrives, kind, -1)
 
 
-def _draw_network(scenario: Scenario, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+def _draw_network(scenario: Scenario, seed: list[int]) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+    """Clocks of devices and servers and rates of the channels, and the kinds that devices keep."""
+    rng = np.random.default_rng(seed)
     devices = rng.uniform(*scenario.device_frequency, scenario.devices)
     servers = rng.uniform(*scenario.server_frequency, scenario.servers)
     servers[0] *= scenario.first_server_scale
-    shape = (scenario.devices, scenario.servers)
-    if scenario.transmission_rate is not None:
-        return devices, servers, np.full(shape, scenario.transmission_rate)
-    gain = rng.uniform(*scenario.channel_gain, shape)
-    rate = transmission_rate(scenario.bandwidth, gain, scenario.transmission_power, scenario.noise_power)
-    return devices, servers, rate
+    rate = np.full((scenario.devices, scenario.servers), scenario.transmission_rate or 0.0)
+    if scenario.transmission_rate is None:
+        gain = rng.uniform(*scenario.channel_gain, rate.shape)
+        rate = transmission_rate(scenario.bandwidth, gain, scenario.transmission_power, scenario.noise_power)
+    return (devices, servers, rate), _draw_kinds(scenario, rng, scenario.devices)
