@@ -134,12 +134,13 @@ def test_equations():
 
 def test_bench(monkeypatch):
     """The real measurement, made short."""
-    for name, value in {"REPLICAS": (1, 2), "DEVICES": (5, 10)}.items():
+    for name, value in {"REPLICAS": (1, 2), "DIVIDED": 2, "DEVICES": (5, 10)}.items():
         monkeypatch.setattr(bench_module, name, value)
     monkeypatch.setattr(bench_module.bench_simulator, "__defaults__", (0.0,))
     measured = printed("bench", "simulator", "--json")
     assert set(measured["device_slots_per_second"]) == {"1", "2"}
     assert set(measured["device_slots_per_second_with_observations"]) == {"1", "2"}
+    assert "1" in measured["device_slots_per_second_by_threads"]
     assert set(measured["scaling"]) == {"5", "10"}
     assert measured["reference_ratio"] > 10
     assert min(measured["device_slots_per_second"].values()) > 1e5

@@ -1,5 +1,6 @@
 """How fast the compiled simulator, the environments and the learning methods are, on one core."""
 
+import os
 import time
 from collections.abc import Callable
 from functools import partial
@@ -20,6 +21,8 @@ from aiecof.system.simulator import Simulator
 from aiecof.system.workload import Trace, draw_trace
 
 REPLICAS = (1, 64)
+DIVIDED = 256
+"""Replicas of which threads take their share."""
 DEVICES = (30, 100, 300, 1_000, 3_000, 10_000)
 MINIBATCHES = {16: 4, 32: 4, 64: 4, 60: 10, 300: 10, 1_000: 10}
 """Transitions of a minibatch -> slots of its sequences: the paper's batch sizes need sequences that divide them."""
@@ -56,8 +59,9 @@ def bench_simulator(seconds: float = 1.0) -> dict[str, Any]:
 
     Returns a dict: `device_slots_per_second`, by number of replicas, of dynamics and rewards (`Simulator.run`), and
     `device_slots_per_second_with_observations` (`Simulator.step`); `reference_ratio`, how often faster than the
-    event simulation `reference.simulate` on the first of the same episodes; `scaling`, by number of devices, what
-    one device costs in one slot [ns], without the reference energy, which would have to be found for each number.
+    event simulation `reference.simulate` on the first of the same episodes; `device_slots_per_second_by_threads`, of
+    `DIVIDED` replicas on 1, 2, 4, ... threads, as many as there are cores; `scaling`, by number of devices, what one
+    device costs in one slot [ns], without the reference energy, which would have to be found for each number.
     """
     scenario = load_scenario("balanced")
     plain, observed = {}, {}
@@ -67,6 +71,12 @@ def bench_simulator(seconds: float = 1.0) -> dict[str, Any]:
         step_through = partial(_step_through, simulator, trace, actions)
         observed[str(replicas)] = actions.size / best_time(step_through, seconds)
     reference = actions[:1].size / best_time(partial(simulate, scenario, trace[:1], actions[:1]), seconds)
+    simulator, trace, actions = _episodes(scenario, DIVIDED)
+    threads = [2**k for k in range((os.cpu_count() or 1).bit_length())]
+    divided = {
+        str(count): actions.size / best_time(partial(simulator.run, trace, actions, count), seconds)
+        for count in threads
+    }
     scaling = {}
     for devices in DEVICES:
         larger = scenario.replace(devices=devices, energy_reference="own_history", cost_units="si")
@@ -75,6 +85,7 @@ def bench_simulator(seconds: float = 1.0) -> dict[str, Any]:
     return {
         "device_slots_per_second": plain,
         "device_slots_per_second_with_observations": observed,
+        "device_slots_per_second_by_threads": divided,
         "reference_ratio": plain[str(REPLICAS[-1])] / reference,
         "scaling": scaling,
     }
