@@ -848,6 +848,15 @@ def test_a_made_environment_knows_its_steps_and_ends_by_itself(identity, steps):
         assert (terminated, truncated) == (step == steps, False)
 
 
+def test_made_rows_know_their_steps_and_can_be_made_again():
+    env = gymnasium.make_vec("aiecof/Offloading-v1", num_envs=8, devices=4)
+    assert env.spec.max_episode_steps == 100
+    shorter = gymnasium.make_vec("aiecof/Offloading-v1", num_envs=8, devices=4, max_episode_steps=7)
+    assert shorter.unwrapped.scenario.slots == shorter.spec.max_episode_steps == 7
+    again = gymnasium.make_vec(shorter.spec)
+    assert again.num_envs == 8 and again.unwrapped.scenario == shorter.unwrapped.scenario
+
+
 @pytest.mark.parametrize("name", VIEWS)
 def test_every_view_has_a_picture_in_ten_milliseconds(name):
     env = VIEWS[name](load_scenario("balanced"), render_mode="rgb_array", **({"rows": 30} if name == "vector" else {}))

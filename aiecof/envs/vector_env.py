@@ -9,7 +9,7 @@ from gymnasium.vector.utils import batch_space
 
 from aiecof.checks import InvalidInput, check_choice, check_integer
 from aiecof.envs.episodes import TERMS, Episodes, Reward, scenario_of
-from aiecof.envs.gymnasium_env import TERM_NAMES
+from aiecof.envs.gymnasium_env import TERM_NAMES, View
 from aiecof.envs.rendering import draw_queues
 from aiecof.envs.spaces import action_masks, observation_space
 from aiecof.system.scenario import Scenario
@@ -34,6 +34,8 @@ class OffloadingVectorEnv(VectorEnv):
         "NextStep", as Gymnasium's own: the step after the last one ignores its actions, begins the next episodes and
         pays 0. "SameStep": the last step already returns the first observations of the next episodes, and what it would
         have returned is in `final_obs` and `final_info`. Either is declared in `metadata`.
+    max_episode_steps : int or None
+        Slots of an episode, under the name that Gymnasium has for them; None: those of the scenario. The spec has them.
 
     Notes
     -----
@@ -42,6 +44,8 @@ class OffloadingVectorEnv(VectorEnv):
     `term_energy`, `term_drop` and `term_load` (B M,), and at the end `episode_delay` and the other entries of
     `Simulator.metrics`, for each row those of its network.
     """
+
+    steps, spec, _spec = View.steps, View.spec, None
 
     def __init__(
         self,
@@ -53,8 +57,10 @@ class OffloadingVectorEnv(VectorEnv):
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
         network_seed: int | None = None,
         reward: Reward | None = None,
+        max_episode_steps: int | None = None,
         **changes: Any,
     ):
+        changes |= {} if max_episode_steps is None else {"slots": max_episode_steps}
         self.scenario = scenario_of(scenario, changes)
         self.num_envs = check_integer("num_envs", num_envs, 1)
         devices = self.scenario.devices
