@@ -25,6 +25,7 @@ USUAL = {"whole": "3 to 10 minutes on two cores", "changes": "seconds, and a min
 """How long a build takes where none of its kind has been measured."""
 STEP = re.compile(r"(reading sources|writing output)\.\.\. \[ *(\d+)%\]")
 EXECUTES, EXECUTED = re.compile(r"([\w-]+[/\\][\w.-]+): Executing"), re.compile(r"Executed notebook in ([\d.]+)")
+NOISE = re.compile(r"\.\.\. \[ *\d+%\]|IPKernelApp|^myst(-nb)? v|Executing notebook|Executed notebook|Cached executed")
 COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
 
@@ -101,7 +102,7 @@ def render(root: Path) -> bool:
         # Sphinx copies styles and scripts only when a page has changed.
         shutil.copytree(static, root / "_build/html/_static", dirs_exist_ok=True)
     if not succeeded:
-        print("\n", *(line for line in lines if not STEP.search(line)), sep="", file=sys.stderr)
+        print("\n", *(line for line in lines if not NOISE.search(line)), sep="", file=sys.stderr)
         # An incremental build does not repeat the warnings of pages it has read: it would pass next time.
         shutil.rmtree(root / "_build/.doctrees", ignore_errors=True)
     return succeeded

@@ -54,13 +54,18 @@ def bars(values: pd.DataFrame, accents: Mapping[str, str], label: str) -> Figure
     return fig
 
 
+def anchor(entry: Verdict) -> str:
+    """Where a claim stands on the page of the claims: its name, without what a selector of CSS could not have."""
+    return "claim-" + entry.claim.name.replace(".", "-")
+
+
 def strip(found: Iterable[Verdict], page: str = "../notebooks/claims.html") -> str:
     """HTML of the claims as squares, each a link to its verdict on the page of the claims."""
     squares = []
     for entry in found:
         letter, kind = MARKS.get(entry.verdict, (".", "open"))
         words = escape(f"{entry.claim.statement} {entry.verdict}")
-        link = f'<a class="{kind}" href="{page}#claim-{entry.claim.name}" title="{words}" aria-label="{words}">'
+        link = f'<a class="{kind}" href="{page}#{anchor(entry)}" title="{words}" aria-label="{words}">'
         squares.append(f"<li>{link}{letter}</a></li>")
     return f'<ul class="strip" aria-label="The claims of the paper and their verdicts">{"".join(squares)}</ul>'
 
@@ -68,7 +73,7 @@ def strip(found: Iterable[Verdict], page: str = "../notebooks/claims.html") -> s
 def evidence(found: Iterable[Verdict]) -> str:
     """HTML of every claim with its verdict and the sentence it rests on, where the squares of `strip` lead."""
     entries = "".join(
-        f'<dt id="claim-{entry.claim.name}">{escape(entry.claim.statement)}</dt>'
+        f'<dt id="{anchor(entry)}">{escape(entry.claim.statement)}</dt>'
         f"<dd><b>{escape(entry.verdict.capitalize())}</b>: {escape(entry.evidence)}. "
         f"<small>{escape(entry.claim.place)}</small></dd>"
         for entry in found

@@ -78,8 +78,9 @@ def _must_be_checked(**sentences: str) -> None:
 
 
 def _inline(text: str) -> str:
-    """HTML of a line of Markdown."""
-    return MarkdownIt().renderInline(text)
+    """HTML of a line of Markdown; a link to a notebook or another source leads to its page."""
+    html = MarkdownIt().renderInline(text)
+    return re.sub(r'(href="(?!\w+:)[^"#]+)\.(?:ipynb|md)(?=[#"])', r"\1.html", html)
 
 
 def _show_html(text: str) -> None:
