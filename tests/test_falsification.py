@@ -24,8 +24,7 @@ from aiecof.study.verdicts import (
     Better,
 )
 
-SWEEPS = [f"figure_{name}.csv" for name in ("3a", "3b", "3c", "4", "7", "8", "9")]
-RESULTS = {*(arm.table for arm in ARM_NAMES.values()), *SWEEPS, "ablation.csv", "memory.csv"}
+RESULTS = {*(arm.table for arm in ARM_NAMES.values()), *(f"{name}.csv" for name in manifest().experiments)}
 
 
 def whole(arm):
@@ -37,6 +36,8 @@ def whole(arm):
 
 
 ARMS = [name for name in ARM_NAMES if whole(name)]
+SETTLED = ("printed-plain", "table-iii", "fitted", "balanced")
+"""Arms whose seeds are many and alike enough for a fifth to show."""
 GOOD, BAD = {REPRODUCED, MATCHED, DIRECTION}, {REFUTED}
 
 
@@ -74,10 +75,10 @@ def test_a_thousandth_changes_no_verdict(arm):
 
 @pytest.mark.parametrize("arm", ARMS)
 def test_a_fifth_changes_what_it_should(arm):
-    """No claim that TOPPO is better fares worse, and its reward is won or, where seeds differ by more, left open."""
+    """No claim that TOPPO is better fares worse, and its reward is won or, on few seeds, left open."""
     before, after = verdicts(arm), verdicts(arm, improved(0.2))
     for name in ("reward-learned", "reward-best"):
-        assert after[name] in GOOD | {UNDECIDED} and (after[name] in GOOD or arm == "printed-nine-rows")
+        assert after[name] in GOOD or (after[name] == UNDECIDED and arm not in SETTLED)
     for claim in CLAIMS:
         better = isinstance(claim.test, Better) and claim.test.winners == ({"method": "toppo"},)
         if better and before[claim.name] in GOOD and not set(claim.test.metrics) & {"soon", "rough", "early_rough"}:
