@@ -5,6 +5,8 @@ import os
 import pytest
 from browsing import LACKING, find_browser
 
+os.environ.pop("COLUMNS", None)  # the workers of pytest-xdist have the width of the terminal, and tables would fit it
+
 
 @pytest.fixture(scope="session")
 def browser():
