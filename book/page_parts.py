@@ -13,6 +13,7 @@ from pathlib import Path
 import house
 from aiecof_book import reference
 from docutils import nodes
+from sphinx.ext import autosummary
 from sphinx.util.nodes import make_refnode
 
 MARKER = re.compile(r"<!-- (api|front door|commands|clone)(?: ?([a-z]*)) -->")
@@ -88,6 +89,7 @@ def publish(app, exception):
 def setup(app):
     """Before other extensions read a page."""
     app.setup_extension("sphinx.ext.autodoc")
+    autosummary.WELL_KNOWN_ABBREVIATIONS += ("Eq.", "Eqs.", "Fig.", "Figs.")  # no sentence ends there
     app.connect("config-inited", set_buttons)
     app.connect("source-read", fill)
     app.connect("autodoc-process-docstring", adapt_docstring, priority=100)
