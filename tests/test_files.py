@@ -195,6 +195,8 @@ def bad_table(kind: str, content: bytes) -> Bad:
     """Columns that are missing or hold something else, infinite numbers, rows that are there twice."""
     csv = KINDS[kind].path.endswith("csv")
     table = pd.read_csv(io.BytesIO(content), dtype={"run": str}) if csv else pd.read_parquet(io.BytesIO(content))
+    if "wall_time" in table:  # seconds that all happen to be whole
+        table = table.astype({"wall_time": float})
 
     def written(rows: pd.DataFrame) -> bytes:
         return rows.to_csv(index=False).encode() if csv else rows.to_parquet(index=False)
@@ -211,7 +213,7 @@ def bad_table(kind: str, content: bytes) -> Bad:
                 rows = table.copy()
                 rows.loc[0, name] = value
                 yield f"{name} of {value}", written(rows)
-        elif name != "wall_time":  # which may be unknown, and is of whole numbers if all happen to be
+        else:
             holes = table[name].astype(object)
             holes.iloc[0] = None
             yield f"{name} with a hole", written(table.assign(**{name: holes}))
