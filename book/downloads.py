@@ -33,8 +33,9 @@ def entry(what: str, path: Path, command: str) -> str:
     """A line of the page: a link and its size, or how to make the file."""
     if not path.is_file():
         return f"<li>{what}: <code>{command}</code> makes it.</li>"
-    size = f"{path.stat().st_size / 1e6:.1f} MB"
-    return f'<li><a href="../downloads/{path.name}" download>{what}</a>, {size}</li>'
+    size = path.stat().st_size
+    said = f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
+    return f'<li><a href="../downloads/{path.name}" download>{what}</a>, {said}</li>'
 
 
 def refresh(root: Path = ROOT) -> None:
