@@ -9,15 +9,12 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 import test_runner
-from strategies import hear_interrupts
-from test_runner import TINY, assert_same_tables, declare, wait_until
+from test_runner import TINY, assert_same_tables, declare, started, wait_until
 
 from aiecof.study.experiments import Experiment, cell, trials_of
 from aiecof.study.runner import run
@@ -54,22 +51,6 @@ def undisturbed(tmp_path_factory):
         declare(patch, EXPERIMENTS)
         assert run(list(EXPERIMENTS), folder=place / "runs", results=place / "results") == []
     return place / "results"
-
-
-@contextmanager
-def started(place, *arguments):
-    """`aiecof run` in a session of its own, of which nothing is left at the end."""
-    where = ["--folder", str(place / "runs"), "--results", str(place / "results")]
-    command = [sys.executable, "-c", DRIVER, str(Path(__file__).parent), "run", *arguments, *where]
-    with open(place / "errors", "w") as errors:
-        options = {"start_new_session": True, "preexec_fn": hear_interrupts}
-        process = subprocess.Popen(command, stdout=errors, stderr=errors, **options)
-    try:
-        yield process
-    finally:
-        if process.poll() is None or in_session(process.pid):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def in_session(leader):
@@ -174,7 +155,7 @@ def test_random_kills_lose_nothing(seed, tmp_path, undisturbed, durations):
 
 @pytest.mark.parametrize("number, group", [(signal.SIGINT, True), (signal.SIGTERM, False)])
 def test_an_interrupt_takes_three_seconds_and_says_how_to_go_on(number, group, tmp_path):
-    with started(tmp_path, *EXPERIMENTS, "--jobs", "2") as process:
+    with started(tmp_path, *EXPERIMENTS, "--jobs", "2", driver=DRIVER) as process:
         wait_until(lambda: finished(tmp_path) or process.poll() is not None)
         took, code = end(process.pid, number, group)
         process.returncode = code

@@ -310,10 +310,10 @@ test_runner.app()
 
 
 @contextmanager
-def started(place, *arguments):
-    """`aiecof run` on the tiny experiments, in a session of its own, of which nothing is left at the end."""
+def started(place, *arguments, driver=DRIVER):
+    """`aiecof run` on the experiments of a driver, in a session of its own, of which nothing is left at the end."""
     where = ["--folder", str(place / "runs"), "--results", str(place / "results")]
-    command = [sys.executable, "-c", DRIVER, str(Path(__file__).parent), "run", *arguments, *where]
+    command = [sys.executable, "-c", driver, str(Path(__file__).parent), "run", *arguments, *where]
     with open(place / "errors", "w") as errors:
         options = {"start_new_session": True, "preexec_fn": hear_interrupts}
         process = subprocess.Popen(command, stdout=errors, stderr=errors, **options)

@@ -17,13 +17,13 @@ import numpy as np
 from aiecof.agents.policies import Policy, evaluate
 from aiecof.checks import InvalidInput
 from aiecof.drawing.style import called
-from aiecof.study.grids import ARMS
 from aiecof.study.paper import printed, printed_rows
 from aiecof.system.kernels import DROPPED
 from aiecof.system.model import recorded_energy
-from aiecof.system.scenario import Scenario, Weights, load_scenario
-from aiecof.system.simulator import Simulator
-from aiecof.system.workload import Trace, draw_trace
+from aiecof.system.scenario import Scenario, load_scenario
+from aiecof.system.workload import Trace
+from aiecof_book.blind import PRINTED, played
+from aiecof_book.blind import coin as blind_coin
 
 STATIC = "../_static"
 """Where a page of the book finds the scripts."""
@@ -238,17 +238,8 @@ def coin_rows(scenario: Scenario, networks: int = 5, episodes: int = 5) -> dict[
     A task stays at home where a throw in [0, 1) is below the share, else it goes to any server: the same throws and
     tasks for every share. All metrics are those of one run.
     """
-    simulator, rows = Simulator(scenario), []
-    for seed in range(networks):
-        trace = draw_trace(scenario, episodes, seed)
-        draw = np.random.default_rng([seed, 26])
-        throw = draw.random(trace.size.shape)
-        away = draw.integers(1, scenario.actions, throw.shape)
-        for share in COIN_SHARES:
-            simulator.run(trace, np.where(throw < share, 0, away))
-            rows.append([simulator.metrics()[name].mean() for name in COIN_METRICS])
-    means = np.reshape(rows, (networks, len(COIN_SHARES), len(COIN_METRICS))).mean(axis=0)
-    return {name: _short(column, 4) for name, column in zip(COIN_METRICS, means.T, strict=True)}
+    means = played(scenario, blind_coin, COIN_SHARES, networks, episodes).groupby("value").mean()
+    return {name: _short(means[name].to_numpy(), 4) for name in COIN_METRICS}
 
 
 def coin(scenarios: Iterable[str] = ("plain", "nine-rows", "fitted")) -> str:
@@ -257,8 +248,7 @@ def coin(scenarios: Iterable[str] = ("plain", "nine-rows", "fitted")) -> str:
     scenarios : iterable of str
         Networks; the first one is shown at the start. Their reward is the arm `printed` with equal weights.
     """
-    changes = ARMS["printed"] | {"weights": Weights()}
-    rows = {called(name): coin_rows(load_scenario(name, **changes)) for name in scenarios}
+    rows = {called(name): coin_rows(load_scenario(name, **PRINTED)) for name in scenarios}
     row = printed_rows().loc["TOPPO"]
     data = {
         "shares": _short(COIN_SHARES),
