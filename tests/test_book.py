@@ -194,7 +194,7 @@ def test_a_sentence_that_is_false_fails_the_build(book, capfd):
     with (book / "_config.yml").open("a", encoding="utf-8") as config:  # as the book has it
         config.write("sphinx: {config: {nb_execution_raise_on_error: true}}\n")
     assert build.main(book) == 1
-    assert "TOPPO gains -1.0." in "".join(capfd.readouterr())
+    assert "TOPPO gains \N{MINUS SIGN}1.0." in "".join(capfd.readouterr())
 
 
 def test_a_sentence_is_checked_and_filled_in():
@@ -203,6 +203,33 @@ def test_a_sentence_is_checked_and_filled_in():
         page.checked("It gains {gain:.1f}.", np.bool_(False), gain=1.25)
     with pytest.raises(InvalidInput, match="holds"):
         page.checked("It gains.", "no")
+
+
+@pytest.mark.parametrize(
+    "value, form, text",
+    [
+        (-0.3, ".0f", "0"),
+        (-0.004, ".2f", "0.00"),
+        (-0.0, "", "0.0"),
+        (-0.004, ".1%", "−0.4 %"),
+        (-0.0004, ".0%", "0 %"),
+        (-1234.0, ",.0f", "−1,234"),
+        (-10.0, "g", "−10"),
+        (-2e-7, ".1g", "−2e-07"),
+        (3, "", "3"),
+        (0.5, "+.1f", "+0.5"),
+    ],
+)
+def test_a_number_has_a_minus_sign_and_no_zero_has_one(value, form, text):
+    text = text.replace(" ", "\N{NO-BREAK SPACE}")
+    assert style.number(value, form) == text
+    assert page.checked(f"It is {{value:{form}}}.", True, value=value) == f"It is {text}."
+
+
+def test_an_interval_around_nothing_is_not_minus_zero():
+    rows = pd.DataFrame({"gap": [Interval(-0.3, -15.0, 15.0), Interval(-0.3, -0.3, -0.3)]}, index=["dqn", "a2c"])
+    found = tables.html_table(rows, "Gaps")
+    assert "<td>0 ± 15</td>" in found and "<td>−0.3</td>" in found
 
 
 def test_findings_are_checked_sentences():

@@ -33,6 +33,7 @@ from aiecof.drawing.style import (
     in_style,
     intervals,
     label_lines,
+    number,
     panels,
     plain_log,
     stressed,
@@ -107,8 +108,8 @@ def progress(*names: str, results: Path | None = None) -> str:
 def said(values: ArrayLike, form: str = "+.3g") -> str:
     """Mean over seeds and its 95 % interval in words; seeds that do not differ give none, and it says so."""
     mean, low, high = mean_interval(values)
-    shown = f"{mean:{form}}"
-    return f"{shown} [{low:{form}}, {high:{form}}]" if low < high else f"{shown} ({_alike(values)})"
+    shown = number(mean, form)
+    return f"{shown} [{number(low, form)}, {number(high, form)}]" if low < high else f"{shown} ({_alike(values)})"
 
 
 def holds(differences: ArrayLike) -> str:

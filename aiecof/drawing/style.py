@@ -4,6 +4,7 @@ Grey is context; two accents are for what a figure is about. A line is named bes
 searched. `COLOURS` are named, because a page of the book gives them other values on dark ground.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from functools import wraps
@@ -99,6 +100,12 @@ METHODS = NAMES | {
 def called(name: object) -> str:
     """A method or a network by its name in words; anything else as it is."""
     return METHODS.get(name) or NETWORKS.get(name) or str(name)
+
+
+def number(value: float, form: str) -> str:
+    """A number as a page has it: with a minus sign, none before a zero, and a space before a percent sign."""
+    text = re.sub(r"^-(?=[^1-9]*$)", "", f"{value:{form}}")
+    return re.sub(r"(?<=\d)%$", "\N{NO-BREAK SPACE}%", text.replace("-", "\N{MINUS SIGN}", 1))
 
 
 def in_style() -> AbstractContextManager[None]:

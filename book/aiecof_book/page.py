@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterable, Mapping
 from html import escape
 from itertools import count
+from numbers import Real
+from string import Formatter
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -20,7 +22,7 @@ from matplotlib.figure import Figure
 from aiecof import __version__
 from aiecof.checks import InvalidInput
 from aiecof.drawing import figures
-from aiecof.drawing.style import COLOURS, RC, in_style
+from aiecof.drawing.style import COLOURS, RC, in_style, number
 from aiecof.study import claims
 from aiecof.study.curves import MEASURES
 from aiecof.study.evidence import PRIMARY, Facts
@@ -45,6 +47,13 @@ def _readable() -> None:
 _readable()
 
 
+class _Sentence(Formatter):
+    """Puts numbers into a sentence as pages have them."""
+
+    def format_field(self, value: object, form: str) -> str:
+        return number(value, form) if isinstance(value, Real) else super().format_field(value, form)
+
+
 class FalseSentence(AssertionError):
     """A sentence of the book that its condition no longer bears out."""
 
@@ -63,7 +72,7 @@ def checked(sentence: str, holds: bool, **numbers: object) -> Checked:
     numbers : object
         What is filled in.
     """
-    text = sentence.format(**numbers)
+    text = _Sentence().vformat(sentence, (), numbers)
     if isinstance(holds, str) or holds is None:
         raise InvalidInput("holds", holds, "a truth value: say what must be true of the results")
     if not holds:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from aiecof.checks import InvalidInput
-from aiecof.drawing.style import called
+from aiecof.drawing.style import called, number
 from aiecof.metrics import METRICS
 from aiecof.study.statistics import Interval
 
@@ -27,20 +27,16 @@ def decimals(half: float) -> int:
     return max(0, -power + (half / 10.0**power < 3.5))
 
 
-def _number(value: float, places: int) -> str:
-    return f"{value:,.{places}f}".replace("-", "\N{MINUS SIGN}")
-
-
 def _cell(value: object, places: int) -> str:
     """Text of a cell; `places` are the decimals of a number that brings no interval."""
     if isinstance(value, Interval):
         half = (value.high - value.low) / 2.0
         if not half > 0.0:
-            return "\N{EN DASH}" if math.isnan(value.mean) else f"{value.mean:.3g}"
-        own = decimals(half)
-        return f"{_number(value.mean, own)} ± {_number(half, own)}"
+            return "\N{EN DASH}" if math.isnan(value.mean) else number(value.mean, ".3g")
+        form = f",.{decimals(half)}f"
+        return f"{number(value.mean, form)} ± {number(half, form)}"
     if isinstance(value, Real) and not isinstance(value, bool):
-        return "\N{EN DASH}" if math.isnan(value) else _number(value, places)
+        return "\N{EN DASH}" if math.isnan(value) else number(value, f",.{places}f")
     return escape(called(value))
 
 
