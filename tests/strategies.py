@@ -69,7 +69,7 @@ def small_trace(
     Whole and simple fractions of slots make tasks finish, arrive and expire at the very same instant.
     """
     rng = np.random.default_rng(seed)
-    shape = (episodes, scenario.slots, scenario.devices)
+    shape = (episodes, scenario.decisions, scenario.devices)
     unit = scenario.slot_duration
 
     def amount(shape, low, high):
@@ -88,8 +88,32 @@ def small_trace(
         kind=np.where(size > 0, 0, -1),
         device_frequency=speed((episodes, scenario.devices), [1.0, 2.0]) * FREQUENCY,
         server_frequency=speed((episodes, scenario.servers), [1.0, 2.0, 4.0]) * FREQUENCY,
-        rate=speed((episodes, scenario.devices, scenario.servers), [1.0, 2.0]) * RATE,
+        rate=speed((episodes, scenario.devices, scenario.choices), [1.0, 2.0]) * RATE,
+        **hidden(scenario, rng, episodes, grain),
     )
+
+
+def hidden(scenario: Scenario, rng: np.random.Generator, episodes: int, grain: float) -> dict[str, np.ndarray]:
+    """What a trace has beyond the paper, where the scenario asks for it."""
+    found = {}
+    if scenario.reach is not None:
+        order = np.argsort(rng.random((episodes, scenario.devices, scenario.servers)), axis=-1)
+        found["reach"] = order[..., : scenario.reach]
+    if scenario.fading_scale < 1.0:
+        found["fade"] = rng.choice([1.0, scenario.fading_scale], (episodes, scenario.slots, scenario.devices))
+    if scenario.background_load > 0.0:
+        shape = (episodes, scenario.slots, scenario.servers)
+        work = rng.choice([0.0, 0.5, 1.0, 2.0], shape) if grain else rng.uniform(0.0, 2.0, shape)
+        found["background"] = work * scenario.background_load
+    return found
+
+
+BEYOND = {
+    "arrivals_per_slot": st.integers(1, 4),
+    "fading_scale": st.sampled_from([0.25, 0.5, 1.0]),
+    "background_load": st.sampled_from([0.0, 0.25, 1.0]),
+}
+"""What a scenario may have beyond the paper and that changes what becomes of a task; with some it has a `reach` too."""
 
 
 def plain_trace(size, service):
@@ -109,7 +133,7 @@ def plain_trace(size, service):
 
 
 @st.composite
-def cases(draw, **fixed):
+def cases(draw, beyond=False, **fixed):
     """(scenario, trace, actions) with all of `DYNAMICS` and `JUDGEMENT` drawn, but for what is `fixed`."""
     choices = {name: st.sampled_from(READINGS[name]) for name in (*DYNAMICS, *JUDGEMENT)} | {
         "devices": st.integers(1, 4),
@@ -120,6 +144,10 @@ def cases(draw, **fixed):
         "load_cap": st.sampled_from([0.98, 0.6, 1.0]),
     }
     drawn = {name: draw(values, label=name) for name, values in choices.items() if name not in fixed}
+    if beyond:
+        drawn |= {name: draw(values, label=name) for name, values in BEYOND.items() if name not in fixed}
+        servers = (drawn | fixed)["servers"]
+        drawn["reach"] = draw(st.sampled_from([None, *range(1, servers + 1)]), label="reach")
     scenario = small_scenario(**(drawn | fixed))
     seed = draw(st.integers(0, 2**31), label="seed")
     grain = draw(st.sampled_from([0.0, 0.1, 0.25, 1.0]), label="grain")

@@ -2,7 +2,6 @@
 
 import itertools
 from contextlib import contextmanager
-from dataclasses import astuple
 
 import numpy as np
 import pytest
@@ -95,7 +94,7 @@ def test_simulator_equals_the_event_simulation_under_every_combination():
     """All combinations of the readings that touch the dynamics; those that only judge take turns."""
     base = small_scenario(devices=2, servers=2, slots=7, tau=2)
     quarters, any_time = (small_trace(base, seed=5, grain=grain, busy=0.9, longest=5.0) for grain in (0.25, 0.0))
-    trace = Trace(*(np.concatenate(pair) for pair in zip(astuple(quarters), astuple(any_time), strict=True)))
+    trace = Trace(**{name: np.concatenate([quarters.arrays()[name], some]) for name, some in any_time.arrays().items()})
     actions = np.random.default_rng(6).choice(3, p=[0.6, 0.3, 0.1], size=trace.size.shape)
     judgements = itertools.cycle(itertools.product(*(READINGS[name] for name in JUDGEMENT)))
     seen = set()

@@ -123,7 +123,7 @@ def episode_metrics(
         Is told the number of episodes done after each batch.
     """
     check_integer("episodes", episodes, 1, 10**6)
-    batch = max(1, BATCH // (scenario.slots * scenario.devices))
+    batch = max(1, BATCH // (scenario.decisions * scenario.devices))
     parts = []
     for first in range(0, episodes, batch):
         count = min(batch, episodes - first)

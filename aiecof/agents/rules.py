@@ -40,7 +40,7 @@ class Random(Policy):
     def decide(self, seen: Seen) -> np.ndarray:
         if self.levels == 1:
             return self.below(self.scenario.actions)
-        return np.where(self.uniform() < 0.5, 0, 1 + self.below(self.scenario.servers))
+        return np.where(self.uniform() < 0.5, 0, 1 + self.below(self.scenario.choices))
 
 
 CIRCLES, ORDERS = ("all", "all_but_one", "servers"), ("own", "first", "slot", "shared")
@@ -89,7 +89,7 @@ class AlwaysLocal(Policy):
 
 def random_server(policy: Policy, seen: Seen, away: np.ndarray) -> np.ndarray:
     """Any server."""
-    return 1 + policy.below(policy.scenario.servers)
+    return 1 + policy.below(policy.scenario.choices)
 
 
 def least_loaded_server(policy: Policy, seen: Seen, away: np.ndarray) -> np.ndarray:
@@ -99,15 +99,21 @@ def least_loaded_server(policy: Policy, seen: Seen, away: np.ndarray) -> np.ndar
 
 def better_of_two_servers(policy: Policy, seen: Seen, away: np.ndarray) -> np.ndarray:
     """Of two different servers drawn at random, the one with the smaller backlog."""
-    servers = policy.scenario.servers
+    servers = policy.scenario.choices
     first = policy.below(servers)
     second = (first + 1 + policy.below(max(servers - 1, 1))) % servers
     backlog = [np.take_along_axis(seen.backlog_slots, n[..., None], -1)[..., 0] for n in (first, second)]
     return 1 + np.where(backlog[0] <= backlog[1], first, second)
 
 
+def _check_shared(scenario: Scenario) -> None:
+    if scenario.reach is not None:
+        raise InvalidInput("reach", scenario.reach, "none for rules that coordinate: all devices share all servers")
+
+
 def spread_over_servers(policy: Policy, seen: Seen, away: np.ndarray) -> np.ndarray:
     """The k-th device that offloads in a slot takes the k-th least loaded server, and so on round the servers."""
+    _check_shared(policy.scenario)
     order = np.argsort(seen.backlog_slots[:, 0], axis=-1, kind="stable")
     turn = (np.cumsum(away, axis=1) - away) % policy.scenario.servers
     return 1 + np.take_along_axis(order, turn, axis=1)
@@ -211,7 +217,7 @@ class Greedy(Policy):
         rate = scenario.transmission_rate or model.transmission_rate(
             scenario.bandwidth, np.mean(scenario.channel_gain), scenario.transmission_power, scenario.noise_power
         )
-        sending = model.transmission_delay(seen.size, rate, scenario.slot_duration, False)
+        sending = model.transmission_delay(seen.size, rate * seen.rate_factor, scenario.slot_duration, False)
         arrival = seen.channel_wait_slots + _in_slots(sending, readings.transmission_rounding)[..., None]
         return local, arrival, self._service(seen, seen.server_frequency, readings.server_rounding)
 
@@ -242,6 +248,7 @@ class CoordinatedGreedy(Greedy):
     """As `Greedy`, but a device knows what those before it in the same slot have decided."""
 
     def decide(self, seen: Seen) -> np.ndarray:
+        _check_shared(self.scenario)
         local, arrival, service = self.predict(seen)
         tau, drop_on_wait = self.scenario.tau_max_slots, self.scenario.readings.drop_rule == "wait"
         backlog = seen.backlog_slots[:, 0].copy()

@@ -182,7 +182,7 @@ class Run:
         """Train from the last checkpoint to the end."""
         model, watch.curve[:] = self.load() if self.checkpoint.exists() else (self.build(), [])
         begun = time.perf_counter()
-        left = self.description["episodes"] * self.scenario.slots * self.scenario.devices - model.num_timesteps
+        left = self.description["episodes"] * self.scenario.decisions * self.scenario.devices - model.num_timesteps
         model.learn(left, callback=watch, reset_num_timesteps=False, log_interval=None)
         self.save(model, watch.curve)
         self.description["wall_time"] = self.description.get("wall_time", 0.0) + time.perf_counter() - begun

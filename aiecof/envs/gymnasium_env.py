@@ -36,7 +36,7 @@ class View(gymnasium.Env):
     @property
     def steps(self) -> int:
         """Steps of an episode."""
-        return self.scenario.slots
+        return self.scenario.decisions
 
     @property
     def spec(self) -> EnvSpec | None:
@@ -124,12 +124,14 @@ class OffloadingEnv(View):
     workload            1        [cycle] or [cycle/bit] (`workload`); 0 if none           highest of its range
     deadline_slots      1        tau_max [slots]; 0 if no task                            T
     wait_slots          1        wait on the device [slots]                               tau_max
-    server_frequency    N        clocks of the servers [Hz]                               highest of their range
+    server_frequency    N        clocks of the servers [Hz]; 0 where hidden               highest of their range
     backlog_slots       N        waits on the servers [slots]                             tau_max
     device_frequency    1        clock of the device [Hz] (extended)                      highest of its range
     channel_wait_slots  N        waits on the channels of the device [slots] (extended)   tau_max
     mean_energy         1        of the device's tasks so far [J] (printed_mean)          heaviest task's
     ==================  =======  =======================================================  =====================
+
+    `observation="acknowledged"` and `"oracle"` have columns of their own: `system.observations.observation_fields`.
 
     The bounds of the space hold (`spaces.observation_space`): a trace in the options of a reset that could leave them
     is refused.
@@ -167,8 +169,8 @@ class OffloadingEnv(View):
 
     @property
     def steps(self) -> int:
-        """Steps of an episode: each device in each slot."""
-        return self.scenario.slots * self.scenario.devices
+        """Steps of an episode: each device in each slot, or round."""
+        return self.scenario.decisions * self.scenario.devices
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict[str, Any]]:
         """Begin the next episode, or episode 0 of `seed`, or the trace in `options["trace"]`."""

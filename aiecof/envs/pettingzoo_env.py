@@ -122,7 +122,7 @@ class ParallelOffloadingEnv(pettingzoo.ParallelEnv):
             wrong = sorted(set(actions) ^ set(agents))
             raise InvalidInput("actions", wrong, f"one action for each of agent_0 .. {agents[-1]}")
         chosen = self._pick(actions)
-        if not {*map(type, chosen)} <= {int, np.int64} or min(chosen) < 0 or max(chosen) > self.scenario.servers:
+        if not {*map(type, chosen)} <= {int, np.int64} or min(chosen) < 0 or max(chosen) > self.scenario.choices:
             chosen = [check_action(f"actions.{m}", actions[m], self.scenario) for m in agents]
         return np.array(chosen)[None]
 

@@ -31,7 +31,8 @@ def draw_queues(simulator: Simulator, marked: int | None = None, replica: int = 
     on red; the channels, a column a device and a row a server, white if free; a bar for each server. Bars are full at
     tau_max.
     """
-    scenario, slot, tau = simulator.scenario, simulator.slot, float(simulator.scenario.tau_max_slots)
+    scenario, tau = simulator.scenario, float(simulator.scenario.tau_max_slots)
+    slot = simulator.slot // scenario.arrivals_per_slot
     ends = simulator.device_end, simulator.server_end, simulator.channel_end
     devices, servers, channels = (waiting_delay(end[replica], slot) for end in ends)
     picture = np.full((4 * GAP + 3 * BAND, WIDTH, 3), WHITE, np.uint8)

@@ -40,8 +40,8 @@ def _longest_stay(scenario: Scenario) -> tuple[float, float]:
 
 def _lowest_rate(scenario: Scenario) -> float:
     if scenario.transmission_rate is not None:
-        return scenario.transmission_rate
-    return float(
+        return scenario.transmission_rate * scenario.fading_scale
+    return scenario.fading_scale * float(
         model.transmission_rate(
             scenario.bandwidth, scenario.channel_gain[0], scenario.transmission_power, scenario.noise_power
         )
@@ -69,8 +69,11 @@ def observation_space(scenario: Scenario) -> spaces.Box:
     high = np.ones(observation_width(scenario))
     fields = observation_fields(scenario)
     device, server = _longest_stay(scenario)
-    high[DEADLINE] = scenario.tau_max_slots / scenario.slots
-    for name, most in {"wait_slots": device, "backlog_slots": server, "mean_energy": _most_energy(scenario)}.items():
+    high[DEADLINE] = scenario.tau_max_slots / scenario.decisions
+    others = scenario.slots * scenario.background_load
+    bounds = {"wait_slots": device, "backlog_slots": server + others, "server_wait_slots": server + others}
+    bounds |= {"answered_delay_slots": max(device, server + others), "mean_energy": _most_energy(scenario)}
+    for name, most in bounds.items():
         if name in fields:
             columns, scale = fields[name]
             high[columns] = most / scale
@@ -109,7 +112,7 @@ def shared_masks(scenario: Scenario) -> tuple[np.ndarray, np.ndarray]:
 def check_action(name: str, action: Any, scenario: Scenario) -> int:
     """Return an action as an int if it is one of the scenario's."""
     # What SB3's `predict` returns for one observation is an array without axes.
-    return check_integer(name, np.asarray(action)[()], 0, scenario.servers)
+    return check_integer(name, np.asarray(action)[()], 0, scenario.choices)
 
 
 def check_trace(trace: Any, scenario: Scenario, episodes: int) -> Trace:

@@ -134,7 +134,7 @@ class OffloadingVecEnv(VecEnv):
         elapsed = round(time.perf_counter() - self._start, 6)
         return [
             {
-                "episode": {"r": float(total), "l": self.scenario.slots, "t": elapsed},
+                "episode": {"r": float(total), "l": self.scenario.decisions, "t": elapsed},
                 "episode_metrics": metrics[row // devices],
                 "terminal_observation": observations[row],
                 "TimeLimit.truncated": False,

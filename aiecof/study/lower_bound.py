@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 from scipy.optimize import isotonic_regression
 
-from aiecof.checks import check_calls
+from aiecof.checks import InvalidInput, check_calls
 from aiecof.system import model
 from aiecof.system.kernels import run_locally, run_on_server, scaled_cost
 from aiecof.system.model import ROUND_OFF
@@ -313,7 +313,7 @@ def lower_bound(scenario: Scenario, trace: Trace) -> np.ndarray:
     """A cost that no policy goes below on a trace, even if it knows the trace: of `metrics()["cost"]`, (B,).
 
     scenario : Scenario
-        With the edge service `decision_order`; any other reading.
+        With the edge service `decision_order`, any other reading, and nothing that goes beyond the paper's network.
     trace : Trace
         B episodes.
 
@@ -336,6 +336,9 @@ def lower_bound(scenario: Scenario, trace: Trace) -> np.ndarray:
     variance of loads that are not `busy_share`.
     """
     Simulator(scenario)  # refuses what it does not know
+    for name, none in (("arrivals_per_slot", 1), ("reach", None), ("fading_scale", 1.0), ("background_load", 0.0)):
+        if getattr(scenario, name) != none:
+            raise InvalidInput(name, getattr(scenario, name), f"{none} for the lower bound")
     trace.check(scenario)
     return np.array([_episode_bound(scenario, trace, b) for b in range(trace.episodes)])
 

@@ -20,9 +20,9 @@ from aiecof.system.observations import DEADLINE, SERVERS, SIZE, TASK_INDEX, WAIT
 # Numba's cache looks only at the file of the function it compiles: without a folder of its own for each state of the
 # equations, a changed formula in `model` or `objective` would go on running in its old, cached form.
 _SOURCES = [Path(source.__file__) for source in (model, objective, observations)] + [Path(__file__)]
-_STATE = hashlib.sha256(b"".join(path.read_bytes() for path in _SOURCES)).hexdigest()[:12]
+_HASH = hashlib.sha256(b"".join(path.read_bytes() for path in _SOURCES)).hexdigest()[:12]
 _OTHERS_CACHE = numba.config.CACHE_DIR
-_CACHE = cache_folder(f"kernels-{_STATE}", _OTHERS_CACHE)
+_CACHE = cache_folder(f"kernels-{_HASH}", _OTHERS_CACHE)
 numba.config.CACHE_DIR = str(_CACHE or _OTHERS_CACHE)
 _OPTIONS = {"cache": _CACHE is not None, "error_model": "numpy"}
 kernel, inlined = njit(**_OPTIONS, nogil=True), njit(**_OPTIONS, forceinline=True)
@@ -42,13 +42,18 @@ TOTAL = np.dtype(
     + [(name, "f8") for name in ("energy_completed", "energy", "load_slots", "load_decisions", "reward", "cost")]
 )
 
-_DRAWN = "size density device_frequency server_frequency rate"
-Arrays = namedtuple("Arrays", _DRAWN + " devices channel_end server_end load moments totals tasks terms")
-"""Everything a kernel reads or writes, as NumPy arrays with first axis B."""
+DRAWN = tuple("size density device_frequency server_frequency rate fade background reach".split())
+_STATE = " devices last channel_end server_end own_end told_end answers load moments totals tasks terms"
+Arrays = namedtuple("Arrays", [*DRAWN, *_STATE.split()])
+"""Everything a kernel reads or writes, as NumPy arrays with first axis B.
+
+Not in `Trace` or `Simulator`: `last`, a device's latest place plus 1; `own_end`, without what others bring; `told_end`,
+as of the latest beacon; `answers`, (B, T, M, C+1, 2), what a device hears of a place in a slot.
+"""
 
 _STAGES = "delay wait transmission_wait transmission computing waiting_energy transmission_energy computing_energy"
 Outcome = namedtuple("Outcome", "dropped lost start end " + _STAGES)
-"""What a decision does to its task: two flags, then slots, and energies in joules."""
+"""What a decision does to its task: two flags, slots, and joules."""
 
 
 @inlined
@@ -227,19 +232,51 @@ def _settle(p, total, device, place, outcome, energy, load, load_variance, slot,
     return fate, cost, reward
 
 
+@inlined
+def _take_in(background, server_end, slot):
+    """Let the work that others bring join the queues of the servers as a slot begins (R69)."""
+    for n in range(server_end.shape[0]):
+        if background[slot, n] > 0.0:
+            server_end[n] = max(server_end[n], slot - 1.0) + background[slot, n]
+
+
+@inlined
+def _reserve(p, outcome, n, slot, server_end, own_end):
+    """Reserve server n for a task, also in the queue as it would be if nobody else brought work."""
+    server_end[n] = max(server_end[n], outcome.end)
+    if p["own_backlog"]:
+        begin = max(own_end[n], slot + outcome.transmission_wait + outcome.transmission - 1.0)
+        own_end[n] = begin + outcome.computing
+
+
+@inlined
+def _answer(answers, place, outcome, tau):
+    """Enter what the device will hear of a task in the slot that begins when it is over, or next."""
+    slot = int(np.ceil(outcome.end + 1.0 - model.ROUND_OFF))
+    if slot < answers.shape[0]:
+        if outcome.dropped:
+            answers[slot, place, 1] += 1.0
+        else:
+            answers[slot, place, 0] = outcome.delay / tau
+
+
 @kernel
 def _decide(p, a, b, begin, first, actions, rewards):
-    """Decisions of devices first .. first + K - 1 of one replica in S slots; actions and rewards are (S, K)."""
-    size, density, clock, rate, slots = a.size[b], a.density[b], a.device_frequency[b], a.rate[b], a.size.shape[1]
+    """Decisions of devices first .. first + K - 1 of one replica in S rounds; actions and rewards are (S, K)."""
+    size, density, clock, rate, slots = a.size[b], a.density[b], a.device_frequency[b], a.rate[b], a.load.shape[1]
     server_clock, total, moments, tasks, terms = a.server_frequency[b], a.totals[b], a.moments[b], a.tasks, a.terms
     devices, channel_end, server_end, load = a.devices[b], a.channel_end[b], a.server_end[b], a.load[b].T
+    fade, background, reach, own_end, last = a.fade[b], a.background[b], a.reach[b], a.own_end[b], a.last[b]
+    rounds, answers = a.size.shape[1] // slots, a.answers[b]
     for s in range(actions.shape[0]):
-        slot = begin + s
+        row, slot = begin + s, (begin + s) // rounds
         if first == 0:
             _sum_loads(p, devices, load, slot, moments)
+            if p["background"] and row % rounds == 0:
+                _take_in(background, server_end, slot)
         for k in range(actions.shape[1]):
             m, place = first + k, actions[s, k]  # (1)
-            bits, work = size[slot, m], density[slot, m]
+            bits, work = size[row, m], density[row, m]
             rewards[s, k] = 0.0
             if bits <= 0.0:
                 continue
@@ -251,12 +288,17 @@ def _decide(p, a, b, begin, first, actions, rewards):
                 _book_load(p, load[m], outcome, bits, work, clock[m])
             else:
                 n, c = place - 1, 0 if p["shared_channel"] else place - 1
+                speed = rate[m, n] * fade[slot, m] if p["fading"] else rate[m, n]
+                n = reach[m, n] if p["reaches"] else n
                 free, free_server = channel_end[m, c], server_end[n]
-                outcome = run_on_server(p, bits, work, server_clock[n], rate[m, n], free, free_server, slot)
+                outcome = run_on_server(p, bits, work, server_clock[n], speed, free, free_server, slot)
                 if p["queue_channels"]:
                     channel_end[m, c] = max(free, slot + outcome.transmission_wait + outcome.transmission - 1.0)
                 if not outcome.lost:
-                    server_end[n] = max(free_server, outcome.end)
+                    _reserve(p, outcome, n, slot, server_end, own_end)
+            if p["answers"]:
+                last[m] = place + 1
+                _answer(answers[:, m], place, outcome, p["tau"])
             energy = model.task_energy(outcome.waiting_energy, outcome.transmission_energy, outcome.computing_energy)
             delay = outcome.delay * p["slot_duration"]
             _add_to_history(p, device, place, outcome.dropped, energy, delay)
@@ -264,59 +306,95 @@ def _decide(p, a, b, begin, first, actions, rewards):
             variance = _exchange_load(moments, load.shape[0], busy, now)
             fate, cost, rewards[s, k] = _settle(p, total, device, place, outcome, energy, now, variance, slot, slots)
             if tasks.shape[0]:
-                _record(tasks[b, slot, m], place, fate, outcome, now, cost, rewards[s, k])
+                _record(tasks[b, row, m], place, fate, outcome, now, cost, rewards[s, k])
             if terms.shape[0]:
                 terms[b, m] = objective.decision_terms(p, device, energy, delay, outcome.dropped, variance, slot)
-        if first + actions.shape[1] == load.shape[0]:
+        if first + actions.shape[1] == load.shape[0] and row % rounds == rounds - 1:
             total["load_slots"] += moments[0]
+            if p["beacons"] and (slot + 1) % p["beacon_slots"] == 0:
+                a.told_end[b, :] = own_end if p["own_backlog"] else server_end  # (R70)
 
 
 @kernel
-def decide_replicas(p, a, slot, first, actions, rewards, seen):
+def decide_replicas(p, a, row, first, actions, rewards, seen):
     """`_decide` in every replica, actions and rewards (B, K); seen, (B, M, F) or empty: what devices see afterwards."""
     for b in range(actions.shape[0]):
-        _decide(p, a, b, slot, first, actions[b : b + 1], rewards[b : b + 1])
-    if seen.shape[0] and slot + 1 < a.size.shape[1]:
-        observe(p, a, slot + 1, seen)
+        _decide(p, a, b, row, first, actions[b : b + 1], rewards[b : b + 1])
+    if seen.shape[0] and row + 1 < a.size.shape[1]:
+        observe(p, a, row + 1, seen)
 
 
 @kernel
 def run_episodes(p, a, actions, rewards, begin, end):
-    """All slots of replicas begin .. end - 1; actions and rewards are (B, T, M)."""
+    """All rounds of replicas begin .. end - 1; actions and rewards are (B, R, M)."""
     for b in range(begin, end):
         _decide(p, a, b, 0, 0, actions[b], rewards[b])
 
 
+@inlined
+def _see_own(p, channel_end, clock, seen, slot):
+    """The device's own clock and the waits on its channels, from the first entry of `seen` on."""
+    seen[0] = clock / p["device_scale"]
+    for i in range(channel_end.shape[0]):
+        seen[1 + i] = model.waiting_delay(channel_end[0 if p["shared_channel"] else i], slot) / p["tau"]
+
+
+@inlined
+def _see_answers(answers, last, seen, slot):
+    """The latest place, and what was heard of each place as the slot began: done after a delay, or dropped."""
+    places = answers.shape[1]
+    for place in range(places):
+        seen[place] = 1.0 if last == place + 1 else 0.0
+        seen[places + place] = answers[slot, place, 0]
+        seen[2 * places + place] = min(answers[slot, place, 1], 1.0)
+
+
+@inlined
+def _waits(p, a, b, row, slot, known):
+    """Wait on each server in its three senses, (3, N): as told, and as it is with what others bring now; its clock."""
+    told = a.told_end if p["beacons"] else (a.own_end if p["own_backlog"] else a.server_end)
+    for n in range(known.shape[1]):
+        known[0, n] = model.waiting_delay(told[b, n], slot) / p["tau"]
+        wait = model.waiting_delay(a.server_end[b, n], slot)
+        if p["background"] and row % (a.size.shape[1] // a.load.shape[1]) == 0:
+            wait += a.background[b, slot, n]
+        known[1, n] = wait / p["tau"]
+        known[2, n] = 0.0 if p["hides_clocks"] else a.server_frequency[b, n] / p["server_scale"]
+
+
 @kernel
-def observe(p, a, slot, observations):
-    """Write what every device sees at the start of a slot, (B, M, F)."""
+def observe(p, a, row, observations):
+    """Write what every device sees before a round of decisions, (B, M, F)."""
     replicas, devices, _ = observations.shape
-    servers, slots = a.server_end.shape[1], a.size.shape[1]
-    shared = np.empty(2 * servers, np.float32)
+    servers, rounds, places = a.rate.shape[2], a.size.shape[1], a.rate.shape[2] + 1
+    slot = row // (rounds // a.load.shape[1])
+    known = np.empty((3, a.server_end.shape[1]), np.float32)
     for b in range(replicas):
-        for n in range(servers):
-            shared[n] = a.server_frequency[b, n] / p["server_scale"]
-            shared[servers + n] = model.waiting_delay(a.server_end[b, n], slot) / p["tau"]
+        _waits(p, a, b, row, slot, known)
         for m in range(devices):
-            row = observations[b, m]
-            size = a.size[b, slot, m]
-            has_task, work = size > 0.0, size if p["work_per_task"] else 1.0
-            row[TASK_INDEX] = (a.devices[b, m]["tasks"] + 1.0) / slots if has_task else 0.0
-            row[SIZE] = size / p["size_scale"]
-            row[WORKLOAD] = a.density[b, slot, m] * work / p["work_scale"] if has_task else 0.0
-            row[DEADLINE] = p["tau"] / slots if has_task else 0.0
-            row[WAIT] = model.waiting_delay(a.devices[b, m]["end"], slot) / p["tau"]
-            for i in range(2 * servers):
-                row[SERVERS + i] = shared[i]
-            own = SERVERS + 2 * servers
+            seen = observations[b, m]
+            size = a.size[b, row, m]
+            has_task, work, own = size > 0.0, size if p["work_per_task"] else 1.0, SERVERS + 2 * servers
+            seen[TASK_INDEX] = (a.devices[b, m]["tasks"] + 1.0) / rounds if has_task else 0.0
+            seen[SIZE] = size / p["size_scale"]
+            seen[WORKLOAD] = a.density[b, row, m] * work / p["work_scale"] if has_task else 0.0
+            seen[DEADLINE] = p["tau"] / rounds if has_task else 0.0
+            seen[WAIT] = model.waiting_delay(a.devices[b, m]["end"], slot) / p["tau"]
+            for i in range(servers):
+                n = a.reach[b, m, i] if p["reaches"] else i
+                seen[SERVERS + i], seen[SERVERS + servers + i] = known[2, n], known[0, n]
+                if p["oracle"]:
+                    seen[own + 3 * places + 1 + servers + i] = known[1, n]
             if p["shows_mean"]:
                 mean = objective.mean_energy(a.devices[b, m]["energy"], max(a.devices[b, m]["tasks"], 1.0))
-                row[own] = mean / p["energy_scale_seen"]
+                seen[own] = mean / p["energy_scale_seen"]
             if p["extended"]:
-                row[own] = a.device_frequency[b, m] / p["device_scale"]
-                for n in range(servers):
-                    wait = model.waiting_delay(a.channel_end[b, m, 0 if p["shared_channel"] else n], slot)
-                    row[own + 1 + n] = wait / p["tau"]
+                _see_own(p, a.channel_end[b, m], a.device_frequency[b, m], seen[own:], slot)
+            if p["answers"]:
+                _see_answers(a.answers[b, :, m], a.last[b, m], seen[own:], slot)
+            if p["oracle"]:
+                _see_own(p, a.channel_end[b, m], a.device_frequency[b, m], seen[own + 3 * places :], slot)
+                seen[own + 3 * places + 1 + 2 * servers] = a.fade[b, slot, m] if p["fading"] else 1.0
 
 
 numba.config.CACHE_DIR = _OTHERS_CACHE

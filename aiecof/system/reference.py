@@ -38,9 +38,11 @@ class Task:
     dropped even while it is served. `start` is the instant of its turn, also if it is dropped before.
     """
 
+    row: int
     slot: int
     device: int
     place: int
+    server: int
     size: float
     cycles: float
     frequency: float
@@ -125,23 +127,36 @@ class Episode:
     def __init__(self, scenario: Scenario, trace: Trace, actions: np.ndarray):
         self.scenario = scenario
         self.tasks = [
-            self._task(trace, int(slot), int(device), int(actions[slot, device]))
-            for slot, device in np.argwhere(trace.size[0] > 0)
+            self._task(trace, int(row), int(device), int(actions[row, device]))
+            for row, device in np.argwhere(trace.size[0] > 0)
         ]
+        others = trace.background[0] if trace.background is not None else np.zeros((0, 0))
+        self.others = [self._other(int(slot), int(n), float(others[slot, n])) for slot, n in np.argwhere(others)]
 
-    def _task(self, trace: Trace, slot: int, device: int, place: int) -> Task:
+    def _other(self, slot: int, server: int, work: float) -> Task:
+        """What others bring to a server as a slot begins: a task of no device, which nothing drops."""
+        never = math.inf
+        row = slot * self.scenario.arrivals_per_slot
+        return Task(row, slot, -1, 1, server, 0.0, 0.0, 0.0, 0.0, 0.0, work, never, never, arrival=float(slot))
+
+    def _task(self, trace: Trace, row: int, device: int, place: int) -> Task:
         scenario, readings = self.scenario, self.scenario.readings
-        size = float(trace.size[0, slot, device])
-        cycles = size * float(trace.density[0, slot, device])
-        frequency = float(trace.server_frequency[0, place - 1] if place else trace.device_frequency[0, device])
+        slot, server = row // scenario.arrivals_per_slot, place - 1
+        if place and trace.reach is not None:
+            server = int(trace.reach[0, device, place - 1])
+        size = float(trace.size[0, row, device])
+        cycles = size * float(trace.density[0, row, device])
+        frequency = float(trace.server_frequency[0, server] if place else trace.device_frequency[0, device])
         rate = float(trace.rate[0, device, place - 1]) if place else math.inf
+        if trace.fade is not None:
+            rate *= float(trace.fade[0, slot, device])
         rounding = readings.server_rounding if place else readings.device_rounding
         horizon = float(scenario.slots) if readings.in_flight == "drop" else math.inf
         patience = min(float(slot + scenario.tau_max_slots), horizon)
         limit = patience if readings.drop_rule == "deadline" else horizon
         sending = _rounded(size / (rate * scenario.slot_duration), readings.transmission_rounding)
         service = _rounded(cycles / (frequency * scenario.slot_duration), rounding)
-        own = (slot, device, place, size, cycles, frequency, rate, sending, service, patience, limit)
+        own = (row, slot, device, place, server, size, cycles, frequency, rate, sending, service, patience, limit)
         return Task(*own, arrival=float(slot))
 
     def play(self) -> None:
@@ -149,9 +164,11 @@ class Episode:
         sent = [task for task in self.tasks if task.place > 0]
         self._act(sent, self._send)
         slotted = self.scenario.readings.edge_service == "slotted_sharing"
-        self._act([task for task in self.tasks if not (slotted and task.place)], self._compute)
-        for place in {task.place for task in sent} if slotted else ():
-            share_slots([task for task in sent if task.place == place])
+        served = [] if slotted else self.others + sent
+        local = [task for task in self.tasks if not task.place]
+        self._act(sorted(served + local, key=lambda task: (task.row, task.device)), self._compute)
+        for server in {task.server for task in sent} if slotted else ():
+            share_slots([task for task in self.others + sent if task.server == server])
 
     def _act(self, tasks: list[Task], life: Callable[[Task], Generator]) -> None:
         self.env = simpy.Environment()
@@ -167,7 +184,7 @@ class Episode:
 
     def _channel(self, task: Task) -> Hashable:
         shared = {"per_channel": (task.device, task.place), "per_device": task.device}
-        return shared.get(self.scenario.readings.channel_queue, (task.slot, task.device))
+        return shared.get(self.scenario.readings.channel_queue, (task.row, task.device))
 
     def _send(self, task: Task) -> Generator:
         """First act: wait for the channel, send, and be lost if the task does not arrive within its patience."""
@@ -186,7 +203,7 @@ class Episode:
         keeps the server waiting, because Eq. (18) reserves it. A dropped task stays in the queue, where it delays
         nobody: it passes the turn on at once, and has learnt how long it would have waited.
         """
-        env, station = self.env, self.stations[task.place or ("device", task.device)]
+        env, station = self.env, self.stations[("server", task.server) if task.place else task.device]
         service = self.scenario.readings.edge_service
         arrival = env.timeout(task.arrival - env.now)
         if task.place > 0 and service != "decision_order":
@@ -206,10 +223,10 @@ class Episode:
                 task.start = max(env.now, task.arrival)
 
     def record(self, rows: np.ndarray) -> None:
-        """Write the outcomes into a (T, M) array of `TASK`."""
+        """Write the outcomes into a (R, M) array of `TASK`."""
         rows["place"] = -1
         for task in self.tasks:
-            row = rows[task.slot, task.device]
+            row = rows[task.row, task.device]
             row["place"], row["fate"] = task.place, self._fate(task)
             self._record_stages(task, row)
             self._record_energy(task, row)
@@ -250,21 +267,22 @@ class Episode:
         row["computing_energy"] = computed * scenario.switched_capacitance * task.frequency**2 * task.cycles
 
     def loads(self) -> tuple[np.ndarray, np.ndarray]:
-        """Load of each device in each slot, (T, M) twice: before its decision of that slot, and after it.
+        """Load of each device in the slot of each round, (R, M) twice: before its decision of that round, and after it.
 
-        No later decision adds work to a slot that has begun, so that what the device did in a slot is what could
-        be known at its decision.
+        Only the rounds that follow in the same slot add work to a slot that has begun, so that what the device did in a
+        slot is what could be known at its decision.
         """
-        scenario = self.scenario
-        before = np.zeros((scenario.slots, scenario.devices))
+        scenario, rounds = self.scenario, self.scenario.arrivals_per_slot
+        before = np.zeros((scenario.decisions, scenario.devices))
         after = np.zeros_like(before)
         if scenario.readings.load == "local_share":
-            return self._local_shares(scenario.slots, scenario.devices)
+            return self._local_shares(scenario.decisions, scenario.devices)
         for task in self.tasks:
             if task.place == 0 and task.served > 0:
                 for slot, load in self._load_of(task):
-                    after[slot, task.device] += load
-                    before[slot, task.device] += load if slot > task.slot else 0.0
+                    end = (slot + 1) * rounds
+                    after[max(slot * rounds, task.row) : end, task.device] += load
+                    before[max(slot * rounds, task.row + 1) : end, task.device] += load
         return np.minimum(before, scenario.load_cap), np.minimum(after, scenario.load_cap)
 
     def _load_of(self, task: Task) -> Generator[tuple[int, float], None, None]:
@@ -280,11 +298,11 @@ class Episode:
             elapsed = (slot - first + 1) * (self.scenario.slot_duration if seconds else 1.0)
             yield slot, min(self.scenario.load_cap, task.cycles / (task.frequency * elapsed))
 
-    def _local_shares(self, slots: int, devices: int) -> tuple[np.ndarray, np.ndarray]:
-        local, total = np.zeros((2, slots + 1, devices))
+    def _local_shares(self, rounds: int, devices: int) -> tuple[np.ndarray, np.ndarray]:
+        local, total = np.zeros((2, rounds + 1, devices))
         for task in self.tasks:
-            local[task.slot + 1, task.device] += task.place == 0
-            total[task.slot + 1, task.device] += 1.0
+            local[task.row + 1, task.device] += task.place == 0
+            total[task.row + 1, task.device] += 1.0
         shares = local.cumsum(axis=0) / np.maximum(total.cumsum(axis=0), 1.0)
         return shares[:-1], shares[1:]
 
@@ -293,8 +311,8 @@ class Episode:
         before, after = self.loads()
         history = np.zeros(self.scenario.devices, DEVICE)
         for task in self.tasks:
-            row, m = rows[task.slot, task.device], task.device
-            seen = np.append(after[task.slot, : m + 1], before[task.slot, m + 1 :])
+            row, m = rows[task.row, task.device], task.device
+            seen = np.append(after[task.row, : m + 1], before[task.row, m + 1 :])
             row["load"] = seen[m]
             row["cost"] = self._cost(task, row, fixed_energy, seen)
             history[m]["energy"] += _energy(row)
@@ -346,17 +364,17 @@ def _energy(row: np.void) -> float:
 
 @checked
 def simulate(scenario: Scenario, trace: Trace, actions: np.ndarray) -> np.ndarray:
-    """Play the episodes of a trace and return the outcome of every task, (B, T, M) `TASK`.
+    """Play the episodes of a trace and return the outcome of every task, (B, R, M) `TASK`.
 
     scenario : Scenario
         Any reading, any edge service. A fixed reference energy is that of the service in the order of decisions.
     trace : Trace
         B episodes.
-    actions : (B, T, M) int
-        0 local, n = 1..N server n; ignored where there is no task.
+    actions : (B, R, M) int
+        0 local, n = 1..N server n, or the n-th within reach; ignored where there is no task.
     """
     trace.check(scenario)
-    actions = check_actions(actions, scenario.servers, trace.size.shape)
+    actions = check_actions(actions, scenario.choices, trace.size.shape)
     fixed_energy = math.nan
     if scenario.readings.cost_units != "si" or scenario.readings.energy_reference != "own_history":
         fixed_energy = reference_energy(scenario.replace(edge_service="decision_order"))

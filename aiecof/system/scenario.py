@@ -19,6 +19,11 @@ from aiecof.checks import InvalidInput, check_choice, check_integer, check_numbe
 from aiecof.files import check_name, plain_name, read_json
 
 
+def _later(default: Any) -> Any:
+    """A field that is left out of fingerprints at its default, because scenarios had theirs before it."""
+    return field(default=default, metadata={"later": True})
+
+
 def _reading(*candidates: str, default: str | None = None, later: bool = False) -> Any:
     """A choice between candidates; without another default it is the first of them."""
     return field(default=default or candidates[0], metadata={"candidates": candidates, "later": later})
@@ -55,7 +60,9 @@ class Readings:
     load_sign: str = _reading("plus", "minus", default="minus")
     cost_units: str = _reading("si", "normalised", default="normalised")
     cost_load: str = _reading("level", "variance", default="variance")
-    observation: str = _reading("printed", "extended", "printed_mean", default="extended")
+    observation: str = _reading("printed", "extended", "printed_mean", "acknowledged", "oracle", default="extended")
+    clocks_seen: str = _reading("shown", "hidden", later=True)
+    backlog_seen: str = _reading("all", "own", later=True)
 
     def __post_init__(self):
         for entry in fields(self):
@@ -96,12 +103,48 @@ class TaskKind:
 
 
 @dataclass(frozen=True)
+class Bursts:
+    """A workload as uneven as that of real services, in place of one task at most with a fixed probability (R66).
+
+    A device has a Poisson number of tasks in a slot. Its mean is `arrival_probability`, times a factor that all
+    devices share, which is 1 + `swing` or 1 - `swing` for `sojourn_slots` slots on average, and times the weight of the
+    device: a tenth of the devices, drawn with the network, make `heavy_share` of all tasks. Sizes [bit] and work (as
+    `workload_range`, before its scale) are lognormal with the means and coefficients of variation given here, cut off
+    at the ranges of the scenario.
+    """
+
+    swing: float
+    sojourn_slots: float
+    heavy_share: float
+    size_mean: float
+    size_cv: float
+    work_mean: float
+    work_cv: float
+
+    def __post_init__(self):
+        limits = {"swing": 1.0, "heavy_share": 1.0}
+        for entry in fields(self):
+            low = 1.0 if entry.name == "sojourn_slots" else 0.0
+            value, high = getattr(self, entry.name), limits.get(entry.name, math.inf)
+            is_open = entry.name in ("size_mean", "work_mean")
+            object.__setattr__(
+                self, entry.name, check_number(f"bursts.{entry.name}", value, low, high, open_low=is_open)
+            )
+
+
+@dataclass(frozen=True)
 class Scenario:
     """One network and the readings under which it is simulated; everything in SI units (Table III).
 
     The channel is either a fixed `transmission_rate` [bit/s], or `bandwidth` [Hz], `channel_gain` (a range,
     dimensionless) and `noise_power` [W], from which Eq. (13) gives the rate. `workload_range` is in cycles a task or in
     cycles a bit, as `readings.workload` says. `first_server_scale` is a factor on the clock of server 1.
+
+    Beyond the paper, and off unless set: up to `arrivals_per_slot` tasks of a device in a slot, decided in as many
+    rounds (R66); a device sends only to `reach` of the servers (R67); the rates of a device are `fading_scale` times as
+    high in a bad state, and states last `fading_slots` on average (R68); others bring `background_load` slots of work a
+    slot to a server for `background_slots` on average, and nothing for as long (R69); the backlogs that devices see are
+    those of the latest beacon, every `beacon_slots` (R70).
     """
 
     name: str
@@ -124,7 +167,15 @@ class Scenario:
     bandwidth: float | None = None
     channel_gain: tuple[float, float] | None = None
     noise_power: float | None = None
-    first_server_scale: float = field(default=1.0, metadata={"later": True})
+    first_server_scale: float = _later(1.0)
+    arrivals_per_slot: int = _later(1)
+    reach: int | None = _later(None)
+    fading_scale: float = _later(1.0)
+    fading_slots: float = _later(30.0)
+    background_load: float = _later(0.0)
+    background_slots: float = _later(30.0)
+    beacon_slots: int = _later(1)
+    bursts: Bursts | None = _later(None)
     weights: Weights = field(default_factory=Weights)
     readings: Readings = field(default_factory=Readings)
 
@@ -132,10 +183,18 @@ class Scenario:
         check_name("name", self.name)
         for name, kind in {"weights": Weights, "readings": Readings}.items():
             check_type(name, getattr(self, name), kind)
-        for name, most in (("devices", 10**5), ("servers", 10**4), ("slots", 10**6), ("tau_max_slots", 10**6)):
-            self._set(name, check_integer(name, getattr(self, name), 1, most))
-        self._set("waiting_power", check_number("waiting_power", self.waiting_power, open_low=False))
-        shares = ("arrival_probability", "load_cap")
+        most = {"devices": 10**5, "servers": 10**4, "slots": 10**6, "tau_max_slots": 10**6}
+        for name, high in (most | {"arrivals_per_slot": 64, "beacon_slots": 10**6}).items():
+            self._set(name, check_integer(name, getattr(self, name), 1, high))
+        if self.reach is not None:
+            self._set("reach", check_integer("reach", self.reach, 1, self.servers))
+        for name in ("waiting_power", "background_load"):
+            self._set(name, check_number(name, getattr(self, name), open_low=False))
+        for name in ("fading_slots", "background_slots"):
+            self._set(name, check_number(name, getattr(self, name), 1.0, open_low=False))
+        if self.bursts is not None:
+            check_type("bursts", self.bursts, Bursts)
+        shares = ("arrival_probability", "load_cap", "fading_scale")
         scales = ("workload_scale", "first_server_scale")
         for name in ("slot_duration", "switched_capacitance", "transmission_power", *scales, *shares):
             self._set(name, check_number(name, getattr(self, name), 0.0, 1.0 if name in shares else math.inf))
@@ -165,9 +224,19 @@ class Scenario:
             self._set(name, check(name, getattr(self, name)))
 
     @property
+    def choices(self) -> int:
+        """Number of servers that a device can send to."""
+        return self.reach or self.servers
+
+    @property
     def actions(self) -> int:
-        """Number of places a task can run: 0 is the device itself, n = 1..N is server n."""
-        return self.servers + 1
+        """Number of places a task can run: 0 is the device itself, n = 1..N is server n, or the n-th within reach."""
+        return self.choices + 1
+
+    @property
+    def decisions(self) -> int:
+        """Rounds of decisions in an episode: T, times the tasks that a device can have in a slot."""
+        return self.slots * self.arrivals_per_slot
 
     @property
     def tau_max(self) -> float:
@@ -275,6 +344,11 @@ def from_units(table: dict[str, Any], name: str = "custom") -> Scenario:
         TaskKind(**_fields_of(TaskKind, f"task_kinds.{kind}", {"name": kind, "size": None} | value))
         for kind, value in entries.items()
     )
+    if isinstance(content.get("bursts"), dict):
+        table = _fields_of(Bursts, "bursts", _to_si(content["bursts"], "bursts."))
+        if missing := [entry.name for entry in fields(Bursts) if entry.name not in table]:
+            raise InvalidInput("bursts", f"none for {', '.join(missing)}", "all fields of Bursts")
+        content["bursts"] = Bursts(**table)
     content["weights"] = Weights(**_fields_of(Weights, "weights", content.get("weights", {})))
     content["readings"] = Readings(**_fields_of(Readings, "readings", content.get("readings", {})))
     return Scenario(**known)
@@ -311,5 +385,7 @@ def _table(source: object, bases: int) -> dict[str, Any]:
 def scenario_from_dict(content: dict[str, Any]) -> Scenario:
     """The scenario that `dataclasses.asdict` wrote into a run."""
     kinds = tuple(TaskKind(kind["name"], tuple(kind["size"]), kind["share"]) for kind in content["task_kinds"])
+    bursts = content.get("bursts")
+    content = content | {"bursts": bursts and Bursts(**bursts)}
     parts = {"task_kinds": kinds, "weights": Weights(**content["weights"]), "readings": Readings(**content["readings"])}
     return Scenario(**content | parts)

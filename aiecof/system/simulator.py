@@ -57,6 +57,8 @@ _FLAGS = {
     "extended": ("observation", "extended"),
     "shows_mean": ("observation", "printed_mean"),
     "local_share_load": ("load", "local_share"),
+    "oracle": ("observation", "oracle"),
+    "own_backlog": ("backlog_seen", "own"),
 }
 """Flag of a kernel -> the reading that sets it, and with which value."""
 
@@ -88,6 +90,13 @@ def parameters(scenario: Scenario) -> np.void:
         "server_scale": layout["server_frequency"][1],
         "device_scale": scenario.device_frequency[1],
         "energy_scale_seen": scenario.largest_energy,
+        "beacon_slots": scenario.beacon_slots,
+        "beacons": scenario.beacon_slots > 1,
+        "background": scenario.background_load > 0.0,
+        "fading": scenario.fading_scale < 1.0,
+        "reaches": scenario.reach is not None,
+        "answers": readings.observation in ("acknowledged", "oracle"),
+        "hides_clocks": readings.clocks_seen == "hidden" and readings.observation != "oracle",
     }
     kinds = [(name, "?" if isinstance(value, bool) else "f8") for name, value in values.items()]
     return np.array([tuple(values.values())], kinds)[0]
@@ -142,7 +151,8 @@ class Simulator:
         Whether to keep the outcome of every task (`tasks`), and the terms of the latest rewards (`terms`). Loads per
         slot (`load`) and sums (`totals`) always are.
 
-    `reset` with a trace, then `step` with (B, M) actions once a slot; or `decide` device by device; or `run` with all
+    `reset` with a trace, then `step` with (B, M) actions once a slot, or once a round where a slot has several (`slot`
+    counts rounds); or `decide` device by device; or `run` with all
     actions at once.
     """
 
@@ -166,17 +176,25 @@ class Simulator:
 
     @checked
     def _begin(self, trace: Trace) -> None:
-        scenario = self.scenario
-        b, t, m = trace.check(scenario).size.shape
+        scenario, needed = self.scenario, self._parameters
+        b, r, m = trace.check(scenario).size.shape
+        t, n, c, nothing = scenario.slots, scenario.servers, scenario.choices, (b, 0, 0)
+        unset = {"fade": np.empty(nothing), "background": np.empty(nothing), "reach": np.empty(nothing, np.int64)}
+        drawn = {name: unset.get(name) for name in kernels.DRAWN} | trace.arrays()
+        kinds = {name: np.int64 if name == "reach" else np.float64 for name in kernels.DRAWN}
         self._episode = kernels.Arrays(
-            **{name: np.ascontiguousarray(getattr(trace, name), float) for name in kernels.Arrays._fields[:5]},
+            **{name: np.ascontiguousarray(drawn[name], kind) for name, kind in kinds.items()},
             devices=np.zeros((b, m), kernels.DEVICE),
-            channel_end=np.full((b, m, scenario.servers), -1.0),
-            server_end=np.full((b, scenario.servers), -1.0),
+            last=np.zeros((b, m), np.int64),
+            channel_end=np.full((b, m, c), -1.0),
+            server_end=np.full((b, n), -1.0),
+            own_end=np.full((b, n), -1.0),
+            told_end=np.full((b, n), -1.0),
+            answers=np.zeros((b, t, m, c + 1, 2) if needed["answers"] else (b, 0, 0, 0, 0), np.float32),
             load=np.zeros((b, t, m)),
             moments=np.zeros((b, 2)),
             totals=np.zeros(b, kernels.TOTAL),
-            tasks=np.zeros((b, t, m) if self.record else (0, 0, 0), kernels.TASK),
+            tasks=np.zeros((b, r, m) if self.record else (0, 0, 0), kernels.TASK),
             terms=np.zeros((b, m, 4) if self.keep_terms else (0, 0, 4)),
         )
         self._arrays.devices["end"] = -1.0
@@ -198,19 +216,19 @@ class Simulator:
 
     @property
     def done(self) -> bool:
-        """Whether all slots have been decided."""
-        return self.slot >= self.scenario.slots
+        """Whether all rounds have been decided."""
+        return self.slot >= self.scenario.decisions
 
     @property
     def has_task(self) -> np.ndarray:
-        """(B, M) bool: who has a task in the current slot."""
+        """(B, M) bool: who has a task in the current round."""
         return self._arrays.size[:, self.slot] > 0.0
 
-    tasks = _array("tasks", "(B, T, M) `TASK`: what became of every task, if `record`.")
+    tasks = _array("tasks", "(B, R, M) `TASK`: what became of every task, if `record`.")
     terms = _array("terms", "(B, M, 4) float: terms of the latest rewards (Eq. 29), if `keep_terms`; else 0.")
     totals = _array("totals", "(B,) `TOTAL`: sums over tasks; delays in seconds, energies in joules.")
     server_end = _array("server_end", "(B, N) float: latest slot for which each server is reserved.")
-    channel_end = _array("channel_end", "(B, M, N) float: latest slot in which a channel is busy; one queue: column 0.")
+    channel_end = _array("channel_end", "(B, M, C) float: latest slot in which a channel is busy; one queue: column 0.")
 
     @property
     def load(self) -> np.ndarray:
@@ -236,12 +254,12 @@ class Simulator:
         """Decisions of the next K devices, (B, K) int; returns their rewards, (B, K). The last device ends the slot."""
         count = np.shape(actions)[-1] if np.ndim(actions) == 2 else 0
         check_integer("devices deciding", count, 1, self.scenario.devices - self.next_device)
-        actions = check_actions(actions, self.scenario.servers, (self.replicas, count))
+        actions = check_actions(actions, self.scenario.choices, (self.replicas, count))
         return self._decide(actions, self._nothing_seen(0))
 
     def _decide(self, actions: np.ndarray, seen: np.ndarray) -> np.ndarray:
         if self.done:
-            raise InvalidInput("slot", self.slot, f"below {self.scenario.slots}: call reset first")
+            raise InvalidInput("slot", self.slot, f"below {self.scenario.decisions}: call reset first")
         rewards = np.zeros(actions.shape)
         self._arrays.terms.fill(0.0)
         kernels.decide_replicas(self._parameters, self._arrays, self.slot, self.next_device, actions, rewards, seen)
@@ -250,16 +268,16 @@ class Simulator:
         return rewards
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
-        """One slot: (B, M) actions -> observations (B, M, F), rewards (B, M), done."""
-        actions = check_actions(actions, self.scenario.servers, (self.replicas, self.scenario.devices))
+        """One round, a slot if it has one: (B, M) actions -> observations (B, M, F), rewards (B, M), done."""
+        actions = check_actions(actions, self.scenario.choices, (self.replicas, self.scenario.devices))
         seen = self._nothing_seen(self.replicas)
         rewards = self.decide(actions) if self.next_device else self._decide(actions, seen)
         return seen, rewards, self.done
 
     def run(self, trace: Trace, actions: np.ndarray, threads: int = 1) -> np.ndarray:
-        """Whole episodes for actions known beforehand, (B, T, M), on some threads; returns the rewards, (B, T, M)."""
+        """Whole episodes for actions known beforehand, (B, R, M), on some threads; returns the rewards, (B, R, M)."""
         self._begin(trace)
-        actions = check_actions(actions, self.scenario.servers, trace.size.shape)
+        actions = check_actions(actions, self.scenario.choices, trace.size.shape)
         rewards = np.empty(actions.shape)
         run = partial(kernels.run_episodes, self._parameters, self._arrays, actions, rewards)
         if check_integer("threads", threads, 1, 1024) == 1:
@@ -268,7 +286,7 @@ class Simulator:
             bounds = np.linspace(0, self.replicas, threads + 1).astype(int)
             with ThreadPoolExecutor(threads) as pool:
                 list(pool.map(run, bounds[:-1], bounds[1:]))
-        self.slot = self.scenario.slots
+        self.slot = self.scenario.decisions
         return rewards
 
     def metrics_by_kind(self) -> dict[str, dict[str, np.ndarray]]:
@@ -286,7 +304,7 @@ class Simulator:
         is the objective (26). A mean over nothing is NaN.
         """
         if not self.done:
-            raise InvalidInput("slot", self.slot, f"{self.scenario.slots}, the end of the episodes")
+            raise InvalidInput("slot", self.slot, f"{self.scenario.decisions}, the end of the episodes")
         scenario, totals = self.scenario, self.totals
         readings = readings or scenario.readings
         cells = float(scenario.slots * scenario.devices)
