@@ -11,7 +11,7 @@ from aiecof.agents.policies import evaluate
 from aiecof.agents.rules import COORDINATED, POLICIES, make_policy
 from aiecof.checks import InvalidInput
 from aiecof.study.lower_bound import lower_bound
-from aiecof.system.observations import observation_fields, observation_width, read_observations
+from aiecof.system.observations import observation_fields, read_observations
 from aiecof.system.reference import simulate
 from aiecof.system.scenario import READINGS, Bursts, load_scenario
 from aiecof.system.simulator import Simulator
