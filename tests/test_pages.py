@@ -16,7 +16,7 @@ FOUND = sorted(path.relative_to(HTML) for path in HTML.rglob("*.html") if not {"
 MOVED = [path.as_posix() for path in FOUND if path.stem in REDIRECTS]
 PAGES = [path.as_posix() for path in FOUND if path.as_posix() not in MOVED]
 CHAPTERS = [path for path in PAGES if path.startswith("notebooks/")]
-INDEXES = {"notebooks/gallery.html", "notebooks/paper_index.html", "notebooks/tables.html"}
+INDEXES = {"notebooks/gallery.html", "notebooks/paper_index.html"}
 """Pages among the notebooks that lead to others, and ask nothing themselves."""
 QUESTIONS = Path(__file__).with_name("pages.js").read_text(encoding="utf-8").strip().partition("\n")[2]
 MOST_CELLS, MOST_WORDS, MOST_PREDICTIONS, SMALLEST_TEXT = 6, 1600, 2, 9.0

@@ -37,7 +37,7 @@ def _cell(value: object, places: int) -> str:
         return f"{number(value.mean, form)} ± {number(half, form)}"
     if isinstance(value, Real) and not isinstance(value, bool):
         return "\N{EN DASH}" if math.isnan(value) else number(value, f",.{places}f")
-    return escape(called(value))
+    return escape(called(value)).replace("_", "_<wbr>")  # names of the code may go on in the next line
 
 
 def _places(column: pd.Series) -> int:
@@ -84,7 +84,7 @@ def html_table(rows: pd.DataFrame, caption: str, name: str = "", best: Mapping[s
     names = [str(part) for part in rows.index.names if part]
     return (
         f"<div class='table-box' id='{escape(name)}' tabindex='0' role='group' aria-label='Table'>"
-        f"<table class='numbers'><caption>{caption}</caption>"
+        f"<table class='numbers'><caption><span>{caption}</span></caption>"
         f"<thead><tr><th scope='col'>{escape(names[-1] if names else '')}</th>{heads}</tr></thead>"
         f"<tbody>{body}</tbody></table></div>"
     )
