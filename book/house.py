@@ -13,6 +13,7 @@ HOMES = {"aiecof": ROOT / "aiecof", "aiecof_book": ROOT / "book/aiecof_book"}
 ORDER = {
     "aiecof": "checks metrics doors files processes",
     "aiecof.system": "scenario model workload objective observations kernels simulator reference",
+    "aiecof.requests": "formats tasks",
     "aiecof.envs": "spaces episodes rendering gymnasium_env slot_envs vector_env pettingzoo_env vec_env",
     "aiecof.agents": "policies rules networks dqn toppo methods learned training bench",
     "aiecof.study": "grids store statistics paper curves evidence verdicts claims "

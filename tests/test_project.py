@@ -27,6 +27,7 @@ OTHERS = {
     "aiecof.files": "filelock",
     "aiecof.system": "numba numpy",
     "aiecof.system.reference": "simpy",
+    "aiecof.requests": "numpy",
     "aiecof.envs": "gymnasium numpy",
     "aiecof.envs.pettingzoo_env": "pettingzoo",
     "aiecof.envs.vec_env": "stable_baselines3",

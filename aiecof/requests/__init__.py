@@ -1,0 +1,1 @@
+"""Requests of real services: read from files, measured, and made the tasks of a network."""
