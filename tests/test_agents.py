@@ -7,8 +7,10 @@ from sb3_contrib import RecurrentPPO
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from stable_baselines3.common.callbacks import BaseCallback
 
+from aiecof.agents.heads import two_level_log_probs
+from aiecof.agents.memories import CausalTransformer
 from aiecof.agents.methods import METHODS
-from aiecof.agents.networks import CausalTransformer, ToppoPolicy, two_level_log_probs
+from aiecof.agents.networks import ToppoPolicy
 from aiecof.agents.toppo import TOPPO, clipped_objective, value_loss
 from aiecof.checks import InvalidInput
 from aiecof.envs import OffloadingVecEnv

@@ -8,7 +8,9 @@ from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecFrameStack
 
+from aiecof.agents.central import CentralPolicy, WholeNetwork
 from aiecof.agents.dqn import DoubleDQN, RowwiseDQN
+from aiecof.agents.heads import server_columns
 from aiecof.agents.networks import DuelingPolicy, MlpPolicy, QPolicy, ToppoPolicy, trainable_parameters
 from aiecof.agents.toppo import TOPPO
 from aiecof.checks import (
@@ -160,8 +162,8 @@ class Method:
     def check(self, scenario: Scenario, seed: int, values: dict[str, Any]) -> None:
         """Raise `InvalidInput` for a training that could not begin, before anything of it is written."""
         check_integer("seed", seed, 0, SEEDS)
-        if scenario.slots % (length := values.get("sequence_length", 1)):
-            raise InvalidInput("sequence_length", length, f"a divisor of the episode's {scenario.slots} slots")
+        if scenario.decisions % (length := values.get("sequence_length", 1)):
+            raise InvalidInput("sequence_length", length, f"a divisor of the episode's {scenario.decisions} rounds")
         size = values.get("buffer_size", 0)
         check_memory("buffer_size", size, 8.0 * size * (observation_width(scenario) * self.history + 4))
         self.build(OffloadingVecEnv(scenario, seed=seed), seed, **values)
@@ -170,8 +172,13 @@ class Method:
         """The algorithm on an environment, with some hyperparameters changed."""
         values = self.values(**changes)
         if values.get("n_steps") == EPISODE:
-            values["n_steps"] = env.scenario.slots
-            values["batch_size"] = min(values["batch_size"], env.scenario.slots * env.num_envs)
+            values["n_steps"] = env.scenario.decisions
+            values["batch_size"] = min(values["batch_size"], env.scenario.decisions * env.num_envs)
+        network = values["policy_kwargs"]
+        if str(network.get("action_head", "")).endswith("per_server"):
+            network |= {"server_columns": server_columns(env.scenario)}
+        if issubclass(self.policy, CentralPolicy):
+            env = WholeNetwork(env)
         env = VecFrameStack(env, self.history) if self.history > 1 else env
         try:
             return self.algorithm(self.policy, env, seed=seed, device="cpu", **values)
@@ -225,9 +232,10 @@ METHODS: dict[str, Method] = {
             _TOPPO | {"learning_rate": (3e-4, TUNED), "critic_learning_rate": (3e-4, TUNED)},
             _LSTM | {"memory": "transformer"},
         ),
+        Method("mappo", "extension", "2 layers, critic of the whole network", PPO, CentralPolicy, _PPO | _FAST, _MLP),
     )
 }
-"""Name -> method: the seven learned rows of Table IV, two ablations, and the paper's future work."""
+"""Name -> method: the seven learned rows of Table IV, two ablations, the paper's future work, and a central critic."""
 
 
 def register(name: str, entry: Method) -> None:

@@ -6,17 +6,14 @@ from typing import Any
 import torch as th
 from gymnasium import spaces
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
-from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
-from stable_baselines3.common.torch_layers import MlpExtractor
 from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 from torch import nn
-from torch.nn import functional
 
-from aiecof.checks import check_choice, check_integer
+from aiecof.agents.heads import ActionHead
+from aiecof.agents.memories import CausalTransformer, State, Window, WindowLSTM, run_lstm
+from aiecof.checks import InvalidInput, check_choice, check_integer
 from aiecof.system.observations import SIZE
-
-State = tuple[th.Tensor, th.Tensor]
 
 
 def trainable_parameters(policy: BasePolicy) -> int:
@@ -76,128 +73,24 @@ class NoDecisionWithoutTask:
         return values, log_prob * decides, entropy * decides
 
 
-class MlpPolicy(NoDecisionWithoutTask, ActorCriticPolicy):
+class MlpPolicy(ActionHead, NoDecisionWithoutTask, ActorCriticPolicy):
     """Two separate multilayer perceptrons for policy and value: PPO, A2C and AC without memory.
 
     history : int
         Observations stacked into one; the newest is the last.
+    action_head, server_columns
+        As for `ActionHead`; one score a server takes a history of 1.
     """
 
     def __init__(self, observation_space: spaces.Box, *args: Any, history: int = 1, **kwargs: Any):
         super().__init__(observation_space, *args, **kwargs)
+        if history > 1 and self.per_server:
+            raise InvalidInput("policy_kwargs.action_head", self.action_head, "flat or two_level with a history")
         width = observation_space.shape[0] // history
         self.size_column = width * (history - 1) + SIZE
 
 
-class Window(nn.Module):
-    """A memory of a device's latest observations, with the interface of `nn.LSTM`.
-
-    The state it carries is the `window` observations before the sequence, each with a flag that tells a real one (1)
-    from the emptiness before an episode (0).
-    """
-
-    num_layers = 1
-
-    def __init__(self, input_size: int, hidden_size: int, window: int):
-        super().__init__()
-        self.input_size, self.hidden_size, self.window = input_size, hidden_size, window
-
-    @property
-    def state_shape(self) -> tuple[int, int]:
-        """(window, F + 1): what one device carries from sequence to sequence."""
-        return self.window, self.input_size + 1
-
-    def extended(self, sequence: th.Tensor, state: State) -> tuple[th.Tensor, State]:
-        """(L, S, F) and a window of (W, S, F + 1) -> both in a row, (W + L, S, F + 1), and the next window."""
-        tokens = th.cat([state[0], functional.pad(sequence, (0, 1), value=1.0)])
-        return tokens, (tokens[len(sequence) :], state[1])
-
-
-def run_lstm(lstm: nn.LSTM, sequence: th.Tensor, state: State) -> tuple[th.Tensor, State]:
-    """An LSTM's own `forward` without its checks: (L, S, F) and a state -> outputs (L, S, H) and the next state."""
-    how = lstm.bias, lstm.num_layers, lstm.dropout, lstm.training, lstm.bidirectional, lstm.batch_first
-    output, hidden, cell = th.lstm(sequence, state, lstm._flat_weights, *how)
-    return output, (hidden, cell)
-
-
-class WindowLSTM(Window):
-    """An LSTM that begins at every decision from a zero state and reads the latest observations (R64).
-
-    lstm : nn.LSTM
-        What reads; it is given no state.
-    observations : int
-        How many it reads at most, the present one included; fewer where the episode is younger.
-    """
-
-    def __init__(self, lstm: nn.LSTM, observations: int = 10):
-        super().__init__(lstm.input_size, lstm.hidden_size, check_integer("window", observations, 1) - 1)
-        self.lstm = lstm
-
-    def forward(self, sequence: th.Tensor, state: State) -> tuple[th.Tensor, State]:
-        """(L, S, F) and a window of (W, S, F + 1) -> outputs (L, S, H) and the next window."""
-        tokens, state = self.extended(sequence, state)
-        windows = tokens.unfold(0, self.window + 1, 1).permute(3, 0, 1, 2).flatten(1, 2)
-        last = windows[..., -1].sum(dim=0).long() - 1
-        order = (th.arange(self.window + 1)[:, None] + self.window - last).clamp(max=self.window)
-        real_first = windows[..., :-1].gather(0, order[..., None].expand(-1, -1, self.input_size))
-        outputs = self.lstm(real_first)[0].gather(0, last[None, :, None].expand(-1, -1, self.hidden_size))
-        return outputs.view(*sequence.shape[:2], -1), state
-
-
-class CausalTransformer(Window):
-    """One causal transformer block over a device's latest observations.
-
-    Every output sees its own observation and the `window` before it, never a later one.
-    """
-
-    def __init__(self, input_size: int, hidden_size: int, window: int = 16, heads: int = 4):
-        super().__init__(input_size, hidden_size, window)
-        self.embed = nn.Linear(input_size, hidden_size)
-        self.position = nn.Parameter(th.zeros(window + 1, heads))
-        self.heads = heads
-        self.norm = nn.LayerNorm(hidden_size)
-        self.attend = nn.Linear(hidden_size, 3 * hidden_size)
-        self.project = nn.Linear(hidden_size, hidden_size)
-        self.feed = nn.Sequential(
-            nn.LayerNorm(hidden_size),
-            nn.Linear(hidden_size, hidden_size),
-            nn.GELU(),
-            nn.Linear(hidden_size, hidden_size),
-        )
-
-    def forward(self, sequence: th.Tensor, state: State) -> tuple[th.Tensor, State]:
-        """(L, S, F) and a window of (W, S, F + 1) -> outputs (L, S, H) and the next window."""
-        length, rows, _ = sequence.shape
-        tokens, state = self.extended(sequence, state)
-        real = tokens[..., -1] > 0
-        x = self.embed(tokens[..., :-1])
-        shape = (len(tokens), rows, self.heads, self.hidden_size // self.heads)
-        q, k, v = (part.reshape(shape).permute(1, 2, 0, 3) for part in self.attend(self.norm(x)).chunk(3, dim=-1))
-        scores = q[:, :, self.window :] @ k.transpose(-1, -2) / shape[-1] ** 0.5
-        scores = scores + self._bias(length, real.T[:, None, None, :])
-        mixed = (scores.softmax(-1) @ v).permute(2, 0, 1, 3).reshape(length, rows, self.hidden_size)
-        x = x[self.window :] + self.project(mixed)
-        return x + self.feed(x), state
-
-    def _bias(self, length: int, real: th.Tensor) -> th.Tensor:
-        """Attention bias by distance into the past; minus infinity for the future, the far past and the unreal."""
-        age = th.arange(length)[:, None] + self.window - th.arange(length + self.window)[None, :]
-        inside = (age >= 0) & (age <= self.window)
-        bias = self.position[age.clamp(0, self.window)].permute(2, 0, 1)
-        return bias[None].masked_fill(~(inside & real), -th.inf)
-
-
-def two_level_log_probs(scores: th.Tensor) -> th.Tensor:
-    """Log-probabilities of a decision in two steps, to stay or to leave and then where to (R63).
-
-    scores : (..., N + 1) float
-        The first says how likely the device stays, by a sigmoid; the others choose the server, by a softmax.
-    """
-    stay, places = scores[..., :1], scores[..., 1:]
-    return th.cat([functional.logsigmoid(stay), functional.logsigmoid(-stay) + places.log_softmax(-1)], dim=-1)
-
-
-class ToppoPolicy(NoDecisionWithoutTask, RecurrentActorCriticPolicy):
+class ToppoPolicy(ActionHead, NoDecisionWithoutTask, RecurrentActorCriticPolicy):
     """ActorLSTM and CriticLSTM, each followed by two fully connected layers (Section IV-B, Fig. 2).
 
     The output of the LSTM is concatenated with the current state before the fully connected layers. Actor and critic
@@ -211,8 +104,8 @@ class ToppoPolicy(NoDecisionWithoutTask, RecurrentActorCriticPolicy):
         the latest observations from a zero state (R64); or the paper's future work.
     window : int, optional
         How many observations "lstm_window" reads, by default 10, or "transformer" sees beside the present one, 16.
-    action_head : {"flat", "two_level"}
-        One softmax over all places, or to stay or leave and then where (R63).
+    action_head, server_columns
+        As for `ActionHead`.
     optimizer_class : type
         A `ClippedAdam`.
     """
@@ -223,12 +116,10 @@ class ToppoPolicy(NoDecisionWithoutTask, RecurrentActorCriticPolicy):
         concatenate: bool = True,
         memory: str = "lstm",
         window: int | None = None,
-        action_head: str = "flat",
         **kwargs: Any,
     ):
         self.concatenate = concatenate
         self.memory = check_choice("memory", memory, ("lstm", "lstm_window", "transformer"))
-        self.action_head = check_choice("action_head", action_head, ("flat", "two_level"))
         super().__init__(*args, **{"optimizer_class": ClippedAdam} | kwargs)
         length = () if window is None else (check_integer("window", window, 1),)
         if memory == "transformer":
@@ -253,7 +144,7 @@ class ToppoPolicy(NoDecisionWithoutTask, RecurrentActorCriticPolicy):
 
     def _build_mlp_extractor(self) -> None:
         width = self.lstm_output_dim + (self.features_dim if self.concatenate else 0)
-        self.mlp_extractor = MlpExtractor(width, self.net_arch, self.activation_fn, self.device)
+        self.mlp_extractor = self.layers(width)
 
     def initial_state(self, rows: int) -> State:
         """Empty memory for some rows: two tensors, (layers or window, rows, width)."""
@@ -263,26 +154,20 @@ class ToppoPolicy(NoDecisionWithoutTask, RecurrentActorCriticPolicy):
     def remember(self, memory: nn.Module, observations: th.Tensor, state: State) -> tuple[th.Tensor, State]:
         """Run a memory over time-major sequences, (L, S, F): features for the layers behind it, and the next state."""
         run = partial(run_lstm, memory) if isinstance(memory, nn.LSTM) else memory
-        output, state = run(observations, state)
-        return (th.cat([output, observations], dim=-1) if self.concatenate else output), state
+        output, state = run(observations[..., : self.features_dim], state)
+        beside = observations if self.concatenate else observations[..., self.features_dim :]
+        return th.cat([output, beside], dim=-1), state
 
     def act(self, observations: th.Tensor, state: State) -> tuple[th.Tensor, State]:
         """Log-probabilities of all actions, (L, S, A), for sequences (L, S, F), and the actor's next state."""
-        features, state = self.remember(self.lstm_actor, observations, state)
-        log_probs = self._log_probs(self.mlp_extractor.policy_net(features.flatten(0, 1)))
+        features, state = self.remember(self.lstm_actor, self.sorted(observations), state)
+        log_probs = self.log_probs(self.mlp_extractor.forward_actor(features.flatten(0, 1)))
         return log_probs.view(*observations.shape[:2], -1), state
-
-    def _log_probs(self, latent: th.Tensor) -> th.Tensor:
-        scores = self.action_net(latent)
-        return scores.log_softmax(-1) if self.action_head == "flat" else two_level_log_probs(scores)
-
-    def _get_action_dist_from_latent(self, latent_pi: th.Tensor) -> Distribution:
-        return self.action_dist.proba_distribution(action_logits=self._log_probs(latent_pi))
 
     def value(self, observations: th.Tensor, state: State) -> tuple[th.Tensor, State]:
         """Values, (L, S), of sequences (L, S, F), and the critic's next state."""
-        features, state = self.remember(self.lstm_critic, observations, state)
-        values = self.value_net(self.mlp_extractor.value_net(features.flatten(0, 1)))
+        features, state = self.remember(self.lstm_critic, self.sorted(observations), state)
+        values = self.value_net(self.mlp_extractor.forward_critic(features.flatten(0, 1)))
         return values.view(observations.shape[:2]), state
 
     def evaluate_sequences(

@@ -13,7 +13,8 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.utils import explained_variance
 from torch.nn import functional
 
-from aiecof.agents.networks import State, ToppoPolicy
+from aiecof.agents.memories import State
+from aiecof.agents.networks import ToppoPolicy
 from aiecof.checks import InvalidInput, check_integer, check_number
 
 
