@@ -11,7 +11,7 @@ from aiecof.envs.spaces import check_trace
 from aiecof.metrics import METRICS
 from aiecof.system.scenario import READINGS, Scenario, Weights, load_scenario
 from aiecof.system.simulator import Simulator
-from aiecof.system.workload import SPLITS, draw_trace
+from aiecof.system.workload import SPLITS, Trace, draw_trace
 
 TERMS = ("delay", "energy", "drop", "load")
 """The terms of a reward in the order of `Weights`, each the larger the better."""
@@ -46,6 +46,8 @@ class Episodes:
         As for `OffloadingEnv`.
     replicas : int
         B, the episodes played at once.
+    trace : Trace or None
+        Episodes to play in turn, again from the first one when all are through; None: those that a seed draws.
     terms : bool
         Whether the terms of the rewards are kept even without a reward of one's own.
     """
@@ -59,6 +61,7 @@ class Episodes:
         *,
         network_seed: int | None = None,
         reward: Reward | None = None,
+        trace: Trace | None = None,
         terms: bool = True,
     ):
         self.scenario = scenario_of(scenario, changes)
@@ -68,6 +71,7 @@ class Episodes:
         if reward is not None and not callable(reward):
             raise InvalidInput("reward", reward, f"a function of the terms {', '.join(TERMS)}, or None")
         self._reward = reward
+        self._own = trace if trace is None else check_trace(trace, self.scenario, field="trace")
         self.simulator = Simulator(self.scenario, keep_terms=terms or reward is not None)
         self.seed: int | None = None
         self.episode = 0
@@ -94,6 +98,8 @@ class Episodes:
         if self.seed is None:
             self.restart(int(np.random.SeedSequence().generate_state(1)[0]))
         self.episode, self._next = self._next, self._next + self.replicas
+        if self._own is not None:
+            return self.simulator.reset(self._own[np.arange(self.episode, self._next) % self._own.episodes])
         where = {"first": self.episode, "split": self.split, "network_seed": self.network_seed}
         return self.simulator.reset(draw_trace(self.scenario, self.replicas, self.seed, **where))
 

@@ -13,6 +13,7 @@ from aiecof.envs.episodes import TERMS, Episodes, Reward
 from aiecof.envs.rendering import draw_queues
 from aiecof.envs.spaces import check_action, observation_space, shared_masks
 from aiecof.system.scenario import Scenario
+from aiecof.system.workload import Trace
 
 TERM_NAMES = tuple(f"term_{name}" for name in TERMS)
 """Names of a reward's terms in an info."""
@@ -101,6 +102,9 @@ class OffloadingEnv(View):
     network_seed : int or None
         Seed of clocks and channels, apart from that of the episodes: environments and evaluations with the same one
         share a network. None: the seed of the episodes.
+    trace : Trace or None
+        A trace of your own: its episodes are played in turn, again from the first one when all are through. A seed
+        then chooses nothing but where to begin, with the first episode. None: episodes that the seed draws.
     reward : callable or None
         A reward of your own: (delay, energy, drop, load) -> rewards. The terms of Eq. (29) come as arrays of one shape,
         each the larger the better, and the result has that shape; a device without a task gets 0. None: Eq. (30).
@@ -159,9 +163,10 @@ class OffloadingEnv(View):
         *,
         network_seed: int | None = None,
         reward: Reward | None = None,
+        trace: Trace | None = None,
         **changes: Any,
     ):
-        super().__init__(render_mode, scenario, changes, split, network_seed=network_seed, reward=reward)
+        super().__init__(render_mode, scenario, changes, split, network_seed=network_seed, reward=reward, trace=trace)
         self.observation_space = observation_space(self.scenario)
         self._masks = shared_masks(self.scenario)
         self.action_space = spaces.Discrete(self.scenario.actions)

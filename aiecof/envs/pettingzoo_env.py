@@ -15,6 +15,7 @@ from aiecof.envs.gymnasium_env import TERM_NAMES
 from aiecof.envs.rendering import draw_queues
 from aiecof.envs.spaces import check_action, observation_space, shared_masks
 from aiecof.system.scenario import Scenario
+from aiecof.system.workload import Trace
 
 
 class ParallelOffloadingEnv(pettingzoo.ParallelEnv):
@@ -22,7 +23,7 @@ class ParallelOffloadingEnv(pettingzoo.ParallelEnv):
 
     Parameters
     ----------
-    scenario, split, render_mode, network_seed, reward, **changes
+    scenario, split, render_mode, network_seed, reward, trace, **changes
         As for `OffloadingEnv`. A reward of your own is given arrays of shape (1, M).
     max_cycles : int or None
         Slots of an episode, under the name that PettingZoo has for them; None: those of the scenario.
@@ -53,13 +54,14 @@ class ParallelOffloadingEnv(pettingzoo.ParallelEnv):
         max_cycles: int | None = None,
         network_seed: int | None = None,
         reward: Reward | None = None,
+        trace: Trace | None = None,
         **changes: Any,
     ):
         if render_mode is not None:
             check_choice("render_mode", render_mode, ("rgb_array",))
         self.render_mode = render_mode
         changes |= {} if max_cycles is None else {"slots": max_cycles}
-        self._episodes = Episodes(scenario, changes, split, network_seed=network_seed, reward=reward)
+        self._episodes = Episodes(scenario, changes, split, network_seed=network_seed, reward=reward, trace=trace)
         self.scenario = self._episodes.scenario
         self.simulator = self._episodes.simulator
         self.possible_agents = [f"agent_{m}" for m in range(self.scenario.devices)]

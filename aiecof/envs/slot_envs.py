@@ -12,6 +12,7 @@ from aiecof.envs.episodes import TERMS, Reward
 from aiecof.envs.gymnasium_env import View
 from aiecof.envs.spaces import action_masks, check_action, observation_space, reward_space, shared_masks
 from aiecof.system.scenario import Scenario
+from aiecof.system.workload import Trace
 
 Others = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """(1, M, F) observations and (1, M) bool, who has a task -> (1, M) actions."""
@@ -30,7 +31,7 @@ class DeviceEnv(View):
 
     Parameters
     ----------
-    scenario, split, render_mode, network_seed, reward, **changes
+    scenario, split, render_mode, network_seed, reward, trace, **changes
         As for `OffloadingEnv`, where the columns of an observation are told as well.
     device : int or None
         Which device learns, 0 .. M-1; None draws one at each reset.
@@ -59,9 +60,10 @@ class DeviceEnv(View):
         others: str | Others = "frugal",
         network_seed: int | None = None,
         reward: Reward | None = None,
+        trace: Trace | None = None,
         **changes: Any,
     ):
-        super().__init__(render_mode, scenario, changes, split, network_seed=network_seed, reward=reward)
+        super().__init__(render_mode, scenario, changes, split, network_seed=network_seed, reward=reward, trace=trace)
         self.observation_space = observation_space(self.scenario)
         self.action_space = spaces.Discrete(self.scenario.actions)
         self._masks = shared_masks(self.scenario)
@@ -147,9 +149,10 @@ class MultiObjectiveEnv(DeviceEnv):
         device: int | None = None,
         others: str | Others = "frugal",
         network_seed: int | None = None,
+        trace: Trace | None = None,
         **changes: Any,
     ):
-        keywords = {"device": device, "others": others, "network_seed": network_seed, "reward": None}
+        keywords = {"device": device, "others": others, "network_seed": network_seed, "reward": None, "trace": trace}
         super().__init__(scenario, split, render_mode, **keywords, **changes)
         self.reward_space = reward_space(self.scenario)
         self.reward_dim = len(TERMS)
@@ -180,9 +183,10 @@ class JointEnv(View):
         *,
         network_seed: int | None = None,
         reward: Reward | None = None,
+        trace: Trace | None = None,
         **changes: Any,
     ):
-        super().__init__(render_mode, scenario, changes, split, network_seed=network_seed, reward=reward)
+        super().__init__(render_mode, scenario, changes, split, network_seed=network_seed, reward=reward, trace=trace)
         high = np.tile(observation_space(self.scenario).high, self.scenario.devices)
         self.observation_space = spaces.Box(np.zeros_like(high), high, dtype=np.float32)
         self.action_space = spaces.MultiDiscrete([self.scenario.actions] * self.scenario.devices)

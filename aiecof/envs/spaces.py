@@ -115,15 +115,16 @@ def check_action(name: str, action: Any, scenario: Scenario) -> int:
     return check_integer(name, np.asarray(action)[()], 0, scenario.choices)
 
 
-def check_trace(trace: Any, scenario: Scenario, episodes: int) -> Trace:
+def check_trace(trace: Any, scenario: Scenario, episodes: int | None = None, field: str = "options.trace") -> Trace:
     """Return a trace of a user's own if it fits and no observation of it can leave the space.
 
     Sizes, work and clocks may not exceed the scenario's ranges. Where its slowest processor bounds a wait
     (`drop_rule="wait"`) or an energy (`observation="printed_mean"`), clocks and rates may not be lower either.
     """
-    if not isinstance(trace, Trace) or trace.check(scenario).episodes != episodes:
+    count = trace.check(scenario).episodes if isinstance(trace, Trace) else 0
+    if count == 0 or count != (episodes or count):
         found = getattr(trace, "episodes", trace)
-        raise InvalidInput("options.trace", found, f"a Trace of {episodes} episode(s)")
+        raise InvalidInput(field, found, f"a Trace of {episodes or 'some'} episode(s)")
     readings = scenario.readings
     slow = readings.drop_rule == "wait" or readings.observation == "printed_mean"
     work = trace.density * trace.size if readings.workload == "per_task" else trace.density * trace.has_task
@@ -139,5 +140,5 @@ def check_trace(trace: Any, scenario: Scenario, episodes: int) -> Trace:
             if not low * (1 - 1e-9) <= found <= high * (1 + 1e-9):
                 what = "work of the tasks " if name == "density" else ""
                 allowed = f"{what}within [{low:g}, {high:g}], so that observations stay in their space"
-                raise InvalidInput(f"options.trace.{name}", found, f"{allowed} (change the scenario's ranges)")
+                raise InvalidInput(f"{field}.{name}", found, f"{allowed} (change the scenario's ranges)")
     return trace

@@ -12,6 +12,7 @@ from aiecof.envs.episodes import Episodes, Reward
 from aiecof.envs.rendering import draw_queues
 from aiecof.envs.spaces import action_masks, observation_space
 from aiecof.system.scenario import Scenario
+from aiecof.system.workload import Trace
 
 
 class OffloadingVecEnv(VecEnv):
@@ -19,7 +20,7 @@ class OffloadingVecEnv(VecEnv):
 
     Parameters
     ----------
-    scenario, split, render_mode, network_seed, reward, **changes
+    scenario, split, render_mode, network_seed, reward, trace, **changes
         As for `OffloadingEnv`. A reward of your own is given arrays of shape (B, M).
     replicas : int
         B, simulated together; row b M + m is device m of replica b.
@@ -63,13 +64,14 @@ class OffloadingVecEnv(VecEnv):
         *,
         network_seed: int | None = None,
         reward: Reward | None = None,
+        trace: Trace | None = None,
         keep_terms: bool = False,
         **changes: Any,
     ):
         if render_mode is not None:
             check_choice("render_mode", render_mode, ("rgb_array",))
         self.render_mode = render_mode
-        keywords = {"network_seed": network_seed, "reward": reward, "terms": keep_terms}
+        keywords = {"network_seed": network_seed, "reward": reward, "trace": trace, "terms": keep_terms}
         self._episodes = Episodes(scenario, changes, split, replicas, **keywords)
         self._episodes.restart(seed, first)
         self._seed_holds = seed is not None

@@ -13,6 +13,7 @@ from aiecof.envs.gymnasium_env import TERM_NAMES, View
 from aiecof.envs.rendering import draw_queues
 from aiecof.envs.spaces import action_masks, observation_space
 from aiecof.system.scenario import Scenario
+from aiecof.system.workload import Trace
 
 MODES = (AutoresetMode.NEXT_STEP.value, AutoresetMode.SAME_STEP.value)
 
@@ -27,7 +28,7 @@ class OffloadingVectorEnv(VectorEnv):
     ----------
     num_envs : int
         Rows, B M: a multiple of the devices of the scenario, which says how many networks there are.
-    scenario, split, render_mode, network_seed, reward, **changes
+    scenario, split, render_mode, network_seed, reward, trace, **changes
         As for `OffloadingEnv`, where the columns of an observation are told as well. A reward of your own is given
         arrays of shape (B, M).
     autoreset_mode : str or AutoresetMode
@@ -57,6 +58,7 @@ class OffloadingVectorEnv(VectorEnv):
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
         network_seed: int | None = None,
         reward: Reward | None = None,
+        trace: Trace | None = None,
         max_episode_steps: int | None = None,
         **changes: Any,
     ):
@@ -72,7 +74,7 @@ class OffloadingVectorEnv(VectorEnv):
         mode = autoreset_mode.value if isinstance(autoreset_mode, AutoresetMode) else autoreset_mode
         self._same_step = check_choice("autoreset_mode", mode, MODES) == AutoresetMode.SAME_STEP.value
         self.metadata = {"render_modes": ["rgb_array"], "render_fps": 30, "autoreset_mode": AutoresetMode(mode)}
-        keywords = {"network_seed": network_seed, "reward": reward}
+        keywords = {"network_seed": network_seed, "reward": reward, "trace": trace}
         self._episodes = Episodes(self.scenario, {}, split, num_envs // devices, **keywords)
         self.simulator = self._episodes.simulator
         self.single_observation_space = observation_space(self.scenario)
