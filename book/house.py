@@ -15,12 +15,13 @@ ORDER = {
     "aiecof.system": "scenario model workload objective observations kernels simulator reference",
     "aiecof.requests": "formats tasks",
     "aiecof.envs": "spaces episodes rendering gymnasium_env slot_envs vector_env pettingzoo_env vec_env",
-    "aiecof.agents": "policies rules networks dqn toppo methods learned training bench",
+    "aiecof.agents": "policies rules memories heads networks dqn toppo central methods learned training bench",
     "aiecof.study": "grids store statistics paper curves evidence verdicts claims "
     "lower_bound print_limits trials experiments own runner verify",
     "aiecof.drawing": "style figures",
     "aiecof.reconstruction": "reward_agreement calibration tuning edge_services",
-    "aiecof.cli": "console results app",
+    "aiecof.board": "suite adapters cards",
+    "aiecof.cli": "console results board app",
     "aiecof_book": "blind tables page cover reference toy optimum complexity equations playground",
 }
 """Folder -> its modules; each imports only what stands before it. The facts of `study` end with `claims`."""
