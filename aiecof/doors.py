@@ -7,6 +7,7 @@ from traceback import walk_tb
 from typing import Any
 
 EXTRAS = {
+    "onnxruntime": "clients",
     "torch": "agents",
     "stable_baselines3": "agents",
     "sb3_contrib": "agents",

@@ -39,10 +39,16 @@ OTHERS = {
     "aiecof.agents.bench": "sb3_contrib stable_baselines3 torch",
     "aiecof.reconstruction": "joblib numpy pandas scipy",
     "aiecof.reconstruction.tuning": "optuna torch",
+    "aiecof.board": "joblib numpy",
+    "aiecof.board.adapters": "onnxruntime stable_baselines3 torch",
     "aiecof.cli": "matplotlib rich torch typer",
 }
 """Folder, or module that may have more than its folder -> packages of others that it may import."""
-LATE = {"aiecof.files": "filelock", "aiecof.cli": "matplotlib torch"}
+LATE = {
+    "aiecof.files": "filelock",
+    "aiecof.board.adapters": "onnxruntime stable_baselines3 torch",
+    "aiecof.cli": "matplotlib torch",
+}
 """Folder or module -> those that it may import within functions only."""
 HEAVY = {"gymnasium", "numba", "sb3_contrib", "stable_baselines3", "torch"}
 MACHINE_PATH = re.compile(r"(?<![\w.~/-])/(?:home|Users|root|tmp|work|var/folders)/\w|[A-Z]:\\Users")
@@ -159,7 +165,7 @@ def test_plain_installation_needs_no_torch():
 
 
 def test_everything_imported_is_a_requirement():
-    wanted = requirements("agents", "study")
+    wanted = requirements("agents", "study", "clients")
     assert {canonicalize_name(name) for names in OTHERS.values() for name in names.split()} <= wanted.keys()
 
 

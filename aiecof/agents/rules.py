@@ -217,8 +217,9 @@ class Greedy(Policy):
         rate = scenario.transmission_rate or model.transmission_rate(
             scenario.bandwidth, np.mean(scenario.channel_gain), scenario.transmission_power, scenario.noise_power
         )
-        sending = model.transmission_delay(seen.size, rate * seen.rate_factor, scenario.slot_duration, False)
-        arrival = seen.channel_wait_slots + _in_slots(sending, readings.transmission_rounding)[..., None]
+        rate = rate * seen.rate_factor
+        sending = model.transmission_delay(seen.size[..., None], rate, scenario.slot_duration, False)
+        arrival = seen.channel_wait_slots + _in_slots(sending, readings.transmission_rounding)
         return local, arrival, self._service(seen, seen.server_frequency, readings.server_rounding)
 
     def decide(self, seen: Seen) -> np.ndarray:
@@ -342,7 +343,7 @@ def own_code(place: str) -> Iterator[None]:
         file = Path(place.rpartition(":")[0]).resolve()
         lines = [entry.lineno for entry in extract_tb(error.__traceback__) if Path(entry.filename).resolve() == file]
         where = f" in line {lines[-1]}" if lines else ""
-        raise InvalidInput("policy", place, f"a rule that runs ({type(error).__name__}{where}: {error})") from error
+        raise InvalidInput("policy", place, f"a policy that runs ({type(error).__name__}{where}: {error})") from error
 
 
 def load_rule(place: str) -> Callable[..., Policy]:

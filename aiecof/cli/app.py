@@ -17,6 +17,7 @@ from rich.console import Console
 from aiecof import __version__
 from aiecof.checks import InvalidInput, did_you_mean
 from aiecof.cli import results as over_results
+from aiecof.cli.board import compare
 from aiecof.cli.console import AsJson, OneLineErrors, number, print_json, print_table, progress_bar
 from aiecof.cli.results import Results
 from aiecof.files import home, make_folder
@@ -349,6 +350,7 @@ def tune(
 PANELS = {
     "To begin with": (simulate, scenarios, policies, methods),
     "Learning": (train, evaluate),
+    "Your method against all": (compare,),
     "The study of the paper": (over_results.status, over_results.claims, over_results.figures, over_results.run),
     "Where things are, and how fast": (equations,),
     "For those who look after the results": (*over_results.UPKEEP, tune),

@@ -20,7 +20,7 @@ from aiecof.checks import InvalidInput, check_choice, check_integer, did_you_mea
 from aiecof.doors import missing_extra
 from aiecof.processes import ended_as_interrupted
 
-GO_ON = ("run", "trial", "train", "tune", "search")
+GO_ON = ("run", "trial", "train", "tune", "search", "compare")
 """Commands that find what is finished when they are called again."""
 
 

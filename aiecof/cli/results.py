@@ -125,6 +125,10 @@ def verify(
         str | None, typer.Option(help="Where they are computed and kept; by default runs/verify.")
     ] = None,
     results: Results = None,
+    card: Annotated[
+        list[str] | None,
+        typer.Option(help="Instead of trials a card: a file, a name on the board, or all; repeatable."),
+    ] = None,
 ) -> None:
     """Compute some random trials of results/ again and compare; exit code 1 if one of them differs.
 
@@ -134,7 +138,11 @@ def verify(
     are no farther apart than those of two such trainings; 1 in 100 genuine ones fails this test.
 
     Differs: everything else. Stop it at any moment: what is computed is kept, and the same command goes on.
+
+    --card plays the policy of a card again: rules have to be equal, trained models at least plausible.
     """
+    if card:
+        return _verify_cards(card, jobs, folder, results)
     from aiecof.study.store import edited as edited_files
     from aiecof.study.verify import OUTCOMES, TOGETHER
     from aiecof.study.verify import verify as compute_again
@@ -155,6 +163,25 @@ def verify(
         print(f"differ together, all of cell {cell}: {' '.join(rows['run'])}")
     print(", ".join(f"{(table['outcome'] == outcome).sum()} {outcome}" for outcome in OUTCOMES))
     if (table["outcome"] == "differs").any():
+        raise typer.Exit(1)
+
+
+def _verify_cards(named: list[str], jobs: int, folder: str | None, results: str | None) -> None:
+    """Make cards again and compare; exit code 1 if one of them differs."""
+    from aiecof.board import cards
+
+    known = cards.board(Path(results) if results else None)
+    chosen = [
+        path for name in named for path in ([*known.values()] if name == "all" else [known.get(name, Path(name))])
+    ]
+    outcomes = []
+    for path in chosen:
+        with progress_bar(f"Playing {path}") as update:
+            found = cards.verify_card(path, jobs, Path(folder) if folder else None, update)
+        why = f" ({found.why})" if found.why else ""
+        print(f"{found.outcome:9}  {found.difference:.1e}  {path.parent.name}/{path.name}{why}", flush=True)
+        outcomes.append(found.outcome)
+    if "differs" in outcomes:
         raise typer.Exit(1)
 
 

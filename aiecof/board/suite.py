@@ -1,0 +1,80 @@
+"""The suite on which everyone plays: its settings, and whom each player is compared with there."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from aiecof.checks import InvalidInput
+from aiecof.metrics import METRICS
+from aiecof.study.evidence import FEWEST
+from aiecof.study.experiments import network
+from aiecof.study.grids import BOUND, EVALUATION
+from aiecof.study.store import read_table
+from aiecof.system.scenario import Scenario
+
+VERSION = "1"
+"""Another one for whatever changes a number on a card; cards of different versions are not compared."""
+SEEDS, EPISODES = tuple(range(10)), EVALUATION
+"""Networks of each setting, and held-out episodes on each."""
+BEST_RULE, BEST_COIN = "best-rule", "best-coin"
+REFERENCES = {
+    "toppo": "TOPPO",
+    BEST_RULE: "the best rule",
+    BEST_COIN: "the best coin",
+    BOUND: "the bound",
+}
+"""Whom every player is compared with -> in words."""
+
+
+class Setting(NamedTuple):
+    """A network of the suite, and who is best there without learning, by mean reward.
+
+    arm : str
+        Readings of the reward and of the observation (`grids.ARMS`); "" leaves the scenario as it is.
+    table : str
+        Table of `results/` with the trials of learned methods and of the bound; "" if there is none.
+    rule : str
+        Of the package's rules as they are, the best that knows nothing, or no more than its own observation.
+    coin : float
+        Share at home of the best coin (`grids.COINS`).
+    """
+
+    name: str
+    arm: str
+    table: str
+    rule: str
+    coin: float
+
+    @property
+    def scenario(self) -> Scenario:
+        """The network, under its arm."""
+        return network(self.name, self.arm)
+
+
+SETTINGS: dict[str, Setting] = {
+    setting.name: setting
+    for setting in (
+        Setting("plain", "printed", "arm_printed.csv", "greedy", 0.74),
+        Setting("nine-rows", "printed", "arm_printed.csv", "mixture-power-of-two", 0.78),
+        Setting("balanced", "", "table_iv.csv", "frugal", 0.82),
+    )
+}
+"""Name -> setting; a line here is all that another one takes."""
+
+
+def stored(method: str, setting: Setting) -> dict[str, np.ndarray]:
+    """Metric -> mean of each network, (seeds,), as the results have it for a learned method or the bound.
+
+    NaN for a network that has not been computed; a metric with fewer than `FEWEST` is left out.
+    """
+    table = read_table(setting.table) if setting.table else None
+    if table is None or table.empty:
+        return {}
+    rows = table[(table["scenario"] == setting.name) & (table["method"] == method)]
+    rows = rows[rows["arm"] == setting.arm] if "arm" in rows else rows
+    if rows["seed"].duplicated().any():
+        raise InvalidInput("table", setting.table, f"one row a seed of {method} on {setting.name}")
+    rows = rows.set_index("seed").reindex(SEEDS)
+    return {name: rows[name].to_numpy(float) for name in METRICS if rows[name].notna().sum() >= FEWEST}

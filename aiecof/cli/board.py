@@ -1,0 +1,79 @@
+"""The command that plays a policy on the suite of the board, and prints its card."""
+
+from __future__ import annotations
+
+from os.path import relpath
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from aiecof.cli.console import AsJson, print_json, print_table, progress_bar
+from aiecof.cli.results import Folder, Jobs
+from aiecof.files import plain_name
+from aiecof.metrics import METRICS
+
+
+def compare(
+    policy: Annotated[
+        str,
+        typer.Argument(help="file.py:Class, a model (model.zip:PPO, model.onnx), a rule, or a method with results."),
+    ],
+    scenario: Annotated[list[str] | None, typer.Option(help="Only this setting of the suite; repeatable.")] = None,
+    greedy: Annotated[
+        bool | None, typer.Option("--greedy/--sampled", help="How a model acts; by default as its family is judged.")
+    ] = None,
+    out: Annotated[str | None, typer.Option(help="Where the card goes; by default NAME.card.json.")] = None,
+    jobs: Jobs = 1,
+    folder: Folder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Play a policy on the frozen suite, and say by how much it is ahead of TOPPO, the best rule and the bound.
+
+    All play the same held-out tasks, 20 episodes on each of ten networks a setting. The card is printed and saved.
+    """
+    from aiecof.board import cards
+
+    name = policy.rpartition(":")[2] if ".py:" in policy else Path(policy.rpartition(":")[0] or policy).stem
+    place = Path(out) if out else Path(f"{plain_name(name)}.card.json")
+    work = Path(folder) if folder else None
+    with progress_bar("Playing") as update:
+        card = cards.compare(policy, scenario, greedy=greedy, out=place, jobs=jobs, folder=work, progress=update)
+    if as_json:
+        print_json(card)
+        return
+    print(f"{policy}; actions: {card['actions']}; knows: {card['information']}")
+    print(f"suite {card['suite']}, aiecof {card['version']}, file {card['sha256'][:16] or 'of the package'}\n")
+    for setting, section in card["settings"].items():
+        _print_setting(setting, section)
+    print(f"the card is in {relpath(place)}")
+
+
+def _print_setting(setting: str, section: dict[str, Any]) -> None:
+    """Means of a player, and what is left when those of others are taken away."""
+    from aiecof.board.suite import REFERENCES
+
+    others = {who: numbers for who, numbers in section["less"].items() if numbers}
+    rows = [
+        [
+            METRICS[name].heading,
+            _mean(mean),
+            *(_gap(less[name]) if name in less else "" for less in others.values()),
+        ]
+        for name, mean in section["means"].items()
+    ]
+    networks = max(len(values) for values in section["values"].values())
+    heads = [f"less {REFERENCES[who]}" for who in others]
+    print_table(f"{setting}: means over {networks} networks, 95 % intervals", ["", "Mean", *heads], rows)
+    missing = [words for who, words in REFERENCES.items() if who not in others]
+    if missing:
+        print(f"  left out, being itself or without results there: {', '.join(missing)}\n")
+
+
+def _mean(numbers: list[float | None]) -> str:
+    return "-" if None in numbers else "{:.4g} ({:.4g} to {:.4g})".format(*numbers)
+
+
+def _gap(numbers: list[float | None]) -> str:
+    """A difference and half its interval, which is symmetric."""
+    return "-" if None in numbers else f"{numbers[0]:+.3g} ± {numbers[2] - numbers[0]:.2g}"
