@@ -100,7 +100,8 @@ def hidden(scenario: Scenario, rng: np.random.Generator, episodes: int, grain: f
         order = np.argsort(rng.random((episodes, scenario.devices, scenario.servers)), axis=-1)
         found["reach"] = order[..., : scenario.reach]
     if scenario.fading_scale < 1.0:
-        found["fade"] = rng.choice([1.0, scenario.fading_scale], (episodes, scenario.slots, scenario.devices))
+        links = (scenario.devices, scenario.choices)
+        found["fade"] = rng.choice([1.0, scenario.fading_scale], (episodes, scenario.slots, *links))
     if scenario.background_load > 0.0:
         shape = (episodes, scenario.slots, scenario.servers)
         work = rng.choice([0.0, 0.5, 1.0, 2.0], shape) if grain else rng.uniform(0.0, 2.0, shape)

@@ -116,11 +116,13 @@ def test_fading_slows_a_device_down_and_only_an_oracle_sees_it():
     scenario = load_scenario("balanced", slots=40, fading_scale=0.25, channel_queue="none")
     seen, simulator = played(scenario)
     shown = scenario.replace(observation="oracle")
-    factor = np.moveaxis(column(shown, played(scenario, observation="oracle")[0], "rate_factor")[..., 0], 0, 1)
+    factor = np.moveaxis(column(shown, played(scenario, observation="oracle")[0], "rate_factor"), 0, 1)
     np.testing.assert_array_equal(factor, simulator.trace.fade)
     tasks, size = simulator.tasks, simulator.trace.size
     whole = (tasks["place"] > 0) & (tasks["fate"] == 1)
-    slots = np.ceil(size / (14e6 * 0.1 * simulator.trace.fade) - 1e-9)
+    taken = np.take_along_axis(simulator.trace.fade, np.maximum(tasks["place"] - 1, 0)[..., None], -1)[..., 0]
+    assert len(np.unique(taken[whole])) == 2
+    slots = np.ceil(size / (14e6 * 0.1 * taken) - 1e-9)
     np.testing.assert_allclose(tasks["transmission_slots"][whole], slots[whole])
     assert seen.shape[-1] == len(
         np.unique([c for s, _ in observation_fields(scenario).values() for c in range(s.start, s.stop)])

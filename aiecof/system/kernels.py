@@ -288,7 +288,7 @@ def _decide(p, a, b, begin, first, actions, rewards):
                 _book_load(p, load[m], outcome, bits, work, clock[m])
             else:
                 n, c = place - 1, 0 if p["shared_channel"] else place - 1
-                speed = rate[m, n] * fade[slot, m] if p["fading"] else rate[m, n]
+                speed = rate[m, n] * fade[slot, m, n] if p["fading"] else rate[m, n]
                 n = reach[m, n] if p["reaches"] else n
                 free, free_server = channel_end[m, c], server_end[n]
                 outcome = run_on_server(p, bits, work, server_clock[n], speed, free, free_server, slot)
@@ -385,6 +385,7 @@ def observe(p, a, row, observations):
                 seen[SERVERS + i], seen[SERVERS + servers + i] = known[2, n], known[0, n]
                 if p["oracle"]:
                     seen[own + 3 * places + 1 + servers + i] = known[1, n]
+                    seen[own + 3 * places + 1 + 2 * servers + i] = a.fade[b, slot, m, i] if p["fading"] else 1.0
             if p["shows_mean"]:
                 mean = objective.mean_energy(a.devices[b, m]["energy"], max(a.devices[b, m]["tasks"], 1.0))
                 seen[own] = mean / p["energy_scale_seen"]
@@ -394,7 +395,6 @@ def observe(p, a, row, observations):
                 _see_answers(a.answers[b, :, m], a.last[b, m], seen[own:], slot)
             if p["oracle"]:
                 _see_own(p, a.channel_end[b, m], a.device_frequency[b, m], seen[own + 3 * places :], slot)
-                seen[own + 3 * places + 1 + 2 * servers] = a.fade[b, slot, m] if p["fading"] else 1.0
 
 
 numba.config.CACHE_DIR = _OTHERS_CACHE

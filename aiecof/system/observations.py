@@ -21,7 +21,7 @@ def observation_fields(scenario: Scenario) -> dict[str, tuple[slice, float]]:
     `"printed_mean"` adds what the printed reward compares with, the mean energy of the device's tasks so far [J].
     `"acknowledged"` adds the device's latest place (one entry each) and what it heard at the start of the slot of each
     place: the delay of a task that was done there [slots], and whether one was dropped. `"oracle"` adds to that the
-    device's own clock, the waits on its channels, those on the servers as they are, and the factor on its rates (R68).
+    device's own clock, the waits on its channels, those on the servers as they are, and the factors on its rates (R68).
     Without a task the first four are 0; clocks are 0 where they are hidden (`clocks_seen`).
     """
     n = check_type("scenario", scenario, Scenario).choices
@@ -49,7 +49,7 @@ def observation_fields(scenario: Scenario) -> dict[str, tuple[slice, float]]:
         layout["device_frequency"] = (slice(own, own + 1), scenario.device_frequency[1])
         layout["channel_wait_slots"] = (slice(own + 1, own + 1 + n), tau)
         layout["server_wait_slots"] = (slice(own + 1 + n, own + 1 + 2 * n), tau)
-        layout["rate_factor"] = (slice(own + 1 + 2 * n, own + 2 + 2 * n), 1.0)
+        layout["rate_factor"] = (slice(own + 1 + 2 * n, own + 1 + 3 * n), 1.0)
     return layout
 
 
@@ -99,5 +99,5 @@ def read_observations(scenario: Scenario, observations: np.ndarray, has_task: np
     backlog = seen.get("server_wait_slots", seen["backlog_slots"])
     if scenario.readings.clocks_seen == "hidden" and scenario.readings.observation != "oracle":
         servers = np.full_like(servers, np.mean(scenario.server_clocks))
-    factor = seen.get("rate_factor", np.ones((*shape[:2], 1)))[..., 0]
+    factor = seen.get("rate_factor", np.ones_like(seen["backlog_slots"]))
     return Seen(np.asarray(has_task, bool), size, work, wait, backlog, servers, clock[..., 0], channel, factor)

@@ -148,8 +148,8 @@ class Episode:
         cycles = size * float(trace.density[0, row, device])
         frequency = float(trace.server_frequency[0, server] if place else trace.device_frequency[0, device])
         rate = float(trace.rate[0, device, place - 1]) if place else math.inf
-        if trace.fade is not None:
-            rate *= float(trace.fade[0, slot, device])
+        if place and trace.fade is not None:
+            rate *= float(trace.fade[0, slot, device, place - 1])
         rounding = readings.server_rounding if place else readings.device_rounding
         horizon = float(scenario.slots) if readings.in_flight == "drop" else math.inf
         patience = min(float(slot + scenario.tau_max_slots), horizon)

@@ -141,7 +141,7 @@ class Scenario:
     cycles a bit, as `readings.workload` says. `first_server_scale` is a factor on the clock of server 1.
 
     Beyond the paper, and off unless set: up to `arrivals_per_slot` tasks of a device in a slot, decided in as many
-    rounds (R66); a device sends only to `reach` of the servers (R67); the rates of a device are `fading_scale` times as
+    rounds (R66); a device sends only to `reach` of the servers (R67); the rate of a channel is `fading_scale` times as
     high in a bad state, and states last `fading_slots` on average (R68); others bring `background_load` slots of work a
     slot to a server for `background_slots` on average, and nothing for as long (R69); the backlogs that devices see are
     those of the latest beacon, every `beacon_slots` (R70).

@@ -179,7 +179,7 @@ class Simulator:
         scenario, needed = self.scenario, self._parameters
         b, r, m = trace.check(scenario).size.shape
         t, n, c, nothing = scenario.slots, scenario.servers, scenario.choices, (b, 0, 0)
-        unset = {"fade": np.empty(nothing), "background": np.empty(nothing), "reach": np.empty(nothing, np.int64)}
+        unset = {"fade": np.empty((b, 0, 0, 0)), "background": np.empty(nothing), "reach": np.empty(nothing, np.int64)}
         drawn = {name: unset.get(name) for name in kernels.DRAWN} | trace.arrays()
         kinds = {name: np.int64 if name == "reach" else np.float64 for name in kernels.DRAWN}
         self._episode = kernels.Arrays(

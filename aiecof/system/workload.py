@@ -36,8 +36,8 @@ class Trace:
         [Hz].
     rate : (B, M, C) float
         Transmission rates [bit/s].
-    fade : (B, T, M) float, or None
-        Factor on a device's rates in a slot (R68).
+    fade : (B, T, M, C) float, or None
+        Factor on a channel's rate in a slot (R68).
     background : (B, T, N) float, or None
         Work that others bring to a server as a slot begins [slots] (R69).
     reach : (B, M, C) int, or None
@@ -113,7 +113,7 @@ def _shapes(scenario: Scenario, b: int) -> dict[str, tuple[int, ...] | None]:
     shapes: dict[str, tuple[int, ...] | None] = dict.fromkeys(("size", "density", "kind"), (b, scenario.decisions, m))
     shapes |= {"device_frequency": (b, m), "server_frequency": (b, n), "rate": (b, m, scenario.choices)}
     return shapes | {
-        "fade": (b, t, m) if scenario.fading_scale < 1.0 else None,
+        "fade": (b, t, m, scenario.choices) if scenario.fading_scale < 1.0 else None,
         "background": (b, t, n) if scenario.background_load > 0.0 else None,
         "reach": (b, m, scenario.choices) if scenario.reach is not None else None,
     }
@@ -160,7 +160,9 @@ def draw_trace(
     for name, value, low in (("episodes", episodes, 1), ("seed", seed, 0), ("first", first, 0)):
         check_integer(name, value, low, 2**63)
     needed = scenario.devices * (64.0 * scenario.decisions + 32.0 * scenario.choices)
-    check_memory("episodes", episodes, episodes * (needed + 8.0 * scenario.slots * scenario.servers))
+    links = scenario.devices * scenario.choices if scenario.fading_scale < 1.0 else 0
+    needed += 8.0 * scenario.slots * (links + scenario.servers * (scenario.background_load > 0.0))
+    check_memory("episodes", episodes, episodes * needed)
     branch = SPLITS.index(check_choice("split", split, SPLITS))
     place = seed if network_seed is None else check_integer("network_seed", network_seed, 0)
     per_episode = scenario.readings.network == "episode"
@@ -225,8 +227,9 @@ def _draw_hidden(scenario: Scenario, rng: np.random.Generator) -> dict[str, np.n
     """What devices do not see come: fading channels (R68) and the work of others on the servers (R69)."""
     hidden = {}
     if scenario.fading_scale < 1.0:
-        bad = _two_states(rng, scenario.slots, scenario.devices, scenario.fading_slots)
-        hidden["fade"] = np.where(bad, scenario.fading_scale, 1.0)
+        links = (scenario.devices, scenario.choices)
+        bad = _two_states(rng, scenario.slots, links[0] * links[1], scenario.fading_slots)
+        hidden["fade"] = np.where(bad, scenario.fading_scale, 1.0).reshape(-1, *links)
     if scenario.background_load > 0.0:
         on = _two_states(rng, scenario.slots, scenario.servers, scenario.background_slots)
         hidden["background"] = np.where(on, scenario.background_load, 0.0)
