@@ -115,20 +115,23 @@ def episode_metrics(
     episodes: int,
     seed: int = 0,
     *,
+    trace: Trace | None = None,
     progress: Callable[[int], None] = lambda episodes: None,
 ) -> dict[str, np.ndarray]:
     """`Simulator.metrics` of evaluation episodes 0 .. episodes - 1, (episodes,) each, in batches that fit in memory.
 
+    trace : Trace or None
+        The episodes; None: those that the seed draws.
     progress : callable
         Is told the number of episodes done after each batch.
     """
-    check_integer("episodes", episodes, 1, 10**6)
+    check_integer("episodes", episodes, 1, 10**6 if trace is None else trace.episodes)
     batch = max(1, BATCH // (scenario.decisions * scenario.devices))
     parts = []
     for first in range(0, episodes, batch):
         count = min(batch, episodes - first)
-        trace = draw_trace(scenario, count, seed, first=first)
-        parts.append(evaluate(policy, scenario, trace, first=first).metrics())
+        played = draw_trace(scenario, count, seed, first=first) if trace is None else trace[first : first + count]
+        parts.append(evaluate(policy, scenario, played, first=first).metrics())
         progress(first + count)
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
