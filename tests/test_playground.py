@@ -540,6 +540,19 @@ def fragments(episode):
     return {"replay": episode[3], "task": task, "capacity": capacity, "coin": playground.coin(["fitted"])}
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+def test_every_select_box_stands_beside_its_label(visit, fragments, library, width):
+    for fragment in (library[1], fragments["task"]):
+        page = visit(fragment, viewport={"width": width, "height": 900})
+        apart = page.evaluate(
+            """() => [...document.querySelectorAll(".playground select")].filter((node) => {
+                const [own, label] = [node, node.labels[0]].map((part) => part.getBoundingClientRect());
+                return Math.abs(own.top + own.bottom - label.top - label.bottom) > 4 || label.right > own.left;
+            }).map((node) => node.labels[0].textContent)"""
+        )
+        assert apart == []
+
+
 @pytest.mark.parametrize(
     ("kind", "width"), [("replay", 1280), ("replay", 390), ("task", 390), ("capacity", 390), ("coin", 390)]
 )

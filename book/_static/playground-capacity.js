@@ -3,7 +3,7 @@
 "use strict";
 
 playground.mount("capacity", ({ scenarios }) => {
-  const { element, svg, number, show, labelled, choice, slider, announcer } = playground;
+  const { element, svg, number, show, field, choice, slider, announcer } = playground;
   const ROUND_OFF = 1e-9;
 
   /** Cycles of the lightest tasks that make up a share of all, for each task that comes. */
@@ -215,7 +215,7 @@ playground.mount("capacity", ({ scenarios }) => {
     element(
       "div",
       { class: "pg-controls" },
-      ...labelled("Scenario", scenario),
+      field("Scenario", scenario),
       element("button", { type: "button", "data-name": "reset", click: load }, "Back to its values"),
     ),
     element("div", { class: "pg-sliders" }, ...Object.values(sliders).map(({ row }) => row)),

@@ -2,7 +2,7 @@
 "use strict";
 
 playground.mount("coin", ({ shares, networks, printed }) => {
-  const { element, svg, number, joules, show, labelled, choice, slider, announcer } = playground;
+  const { element, svg, number, joules, show, field, choice, slider, announcer } = playground;
   const percent = (value) => `${number(100 * value)} %`;
   const ROWS = [
     ["delay", "delay", (v) => `${v.toFixed(3)} s`],
@@ -92,7 +92,7 @@ playground.mount("coin", ({ shares, networks, printed }) => {
     element(
       "div",
       { class: "pg-controls" },
-      ...labelled("Network", network),
+      field("Network", network),
       button("Best paid", "best", best),
       button("Nearly Random", "random", () => 0.12),
     ),

@@ -3,7 +3,7 @@
 
 /** An episode under the policies of some names: its parts, and where the reader is. `moved` is told when that changes. */
 playground.scene = (data, section, names, set, moved) => {
-  const { element, svg, number, joules, show, labelled, choice, announcer } = playground;
+  const { element, svg, number, joules, show, labelled, field, choice, announcer } = playground;
   const { runs, last, longest, stage, count, EPS } = playground.episode(data);
   const { tasks, clocks, step } = data;
   const devices = clocks.device.length;
@@ -404,10 +404,10 @@ playground.scene = (data, section, names, set, moved) => {
     back,
     forth,
     element("div", { class: "pg-slider" }, ...labelled("Slot", slot), where),
-    ...labelled("Slots a second", speed),
+    field("Slots a second", speed),
   );
   const pictures = element("div", { class: "pg-panels" }, ...panels.map(({ figure }) => figure));
-  const follow = element("div", { class: "pg-controls" }, ...labelled("Follow device", device));
+  const follow = element("div", { class: "pg-controls" }, field("Follow device", device));
   return {
     controls,
     rest: [legend, shown, pictures, totals, follow, stories, line],
@@ -419,7 +419,7 @@ playground.scene = (data, section, names, set, moved) => {
 };
 
 playground.mount("replay", (data, section) => {
-  const { element, labelled, choice } = playground;
+  const { element, field, choice } = playground;
   const { recordings } = data;
   const first = recordings[0];
   const state = { network: first.network, seed: first.seed, policies: data.shown, at: data.start };
@@ -519,7 +519,7 @@ playground.mount("replay", (data, section) => {
   );
   return [
     top,
-    element("div", { class: "pg-controls pg-picks" }, ...picks.flatMap((pick, k) => labelled(labels[k], pick))),
+    element("div", { class: "pg-controls pg-picks" }, ...picks.map((pick, k) => field(labels[k], pick))),
     element("ul", { class: "pg-legend pg-moments", "aria-label": "Moments to look at" }, ...moments),
     rest,
   ];

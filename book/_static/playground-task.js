@@ -2,7 +2,7 @@
 "use strict";
 
 playground.mount("task", ({ scenarios }) => {
-  const { element, number, joules, show, labelled, choice, slider, announcer } = playground;
+  const { element, number, joules, show, field, choice, slider, announcer } = playground;
   const { onDevice, onServer, ROUND_OFF } = playground.costs;
 
   // What is shown of each: row label, group of bars, and for device and server the key, the symbol and its equation.
@@ -329,7 +329,7 @@ playground.mount("task", ({ scenarios }) => {
     element(
       "div",
       { class: "pg-controls" },
-      ...labelled("Scenario", scenario),
+      field("Scenario", scenario),
       element("button", { type: "button", "data-name": "reset", click: load }, "Back to its values"),
     ),
     element("div", { class: "pg-sliders" }, ...Object.values(sliders).map(({ row }) => row)),

@@ -42,6 +42,9 @@ window.playground =
       return [element("label", { for: control.id }, text), control];
     }
 
+    /** A control and its label, which stay on one line. */
+    const field = (text, control) => element("span", { class: "pg-field" }, ...labelled(text, control));
+
     /** A `select` of names. */
     const choice = (names, listener) =>
       element("select", { change: listener }, ...names.map((name) => element("option", { value: name }, name)));
@@ -89,5 +92,5 @@ window.playground =
       }
     }
 
-    return { element, svg, number, joules, show, labelled, choice, slider, announcer, mount };
+    return { element, svg, number, joules, show, labelled, field, choice, slider, announcer, mount };
   })();
