@@ -7,6 +7,8 @@ from torch.nn import functional
 from aiecof.checks import check_integer
 
 State = tuple[th.Tensor, th.Tensor]
+MANY = 1_000
+"""Devices from which on a Transformer's decision is computed in the order of sums that takes least time."""
 
 
 class Window(nn.Module):
@@ -91,13 +93,32 @@ class CausalTransformer(Window):
         tokens, state = self.extended(sequence, state)
         real = tokens[..., -1] > 0
         x = self.embed(tokens[..., :-1])
-        shape = (len(tokens), rows, self.heads, self.hidden_size // self.heads)
-        q, k, v = (part.reshape(shape).permute(1, 2, 0, 3) for part in self.attend(self.norm(x)).chunk(3, dim=-1))
-        scores = q[:, :, self.window :] @ k.transpose(-1, -2) / shape[-1] ** 0.5
-        scores = scores + self._bias(length, real.T[:, None, None, :])
-        mixed = (scores.softmax(-1) @ v).permute(2, 0, 1, 3).reshape(length, rows, self.hidden_size)
-        x = x[self.window :] + self.project(mixed)
+        bias = self._bias(length, real.T[:, None, None, :])
+        mix = self._mix_newest if length == 1 and rows >= MANY else self._mix
+        x = x[self.window :] + self.project(mix(self.norm(x), bias))
         return x + self.feed(x), state
+
+    def _mix(self, x: th.Tensor, bias: th.Tensor) -> th.Tensor:
+        """What attention makes of tokens, (W + L, S, H), for the last L of them: (L, S, H)."""
+        shape = (*x.shape[:2], self.heads, self.hidden_size // self.heads)
+        q, k, v = (part.reshape(shape).permute(1, 2, 0, 3) for part in self.attend(x).chunk(3, dim=-1))
+        scores = q[:, :, self.window :] @ k.transpose(-1, -2) / shape[-1] ** 0.5 + bias
+        return (scores.softmax(-1) @ v).permute(2, 0, 1, 3).flatten(2)
+
+    def _mix_newest(self, x: th.Tensor, bias: th.Tensor) -> th.Tensor:
+        """The same for the last token alone, without the keys and values of the others.
+
+        q . (K x) = (K' q) . x, and the sum of a V x is V times the sum of a x: a third of the time for a thousand
+        devices, but other last digits than those that results were computed with.
+        """
+        each = (self.heads, self.hidden_size // self.heads)
+        q, k, v = (part.unflatten(0, each) for part in self.attend.weight.chunk(3))
+        q_bias, k_bias, v_bias = (part.unflatten(0, each) for part in self.attend.bias.chunk(3))
+        query = th.einsum("sc,hdc->shd", x[-1], q) + q_bias
+        past = x.transpose(0, 1)
+        scores = th.einsum("shd,hdc->shc", query, k) @ past.transpose(1, 2) + (query * k_bias).sum(-1, keepdim=True)
+        shares = (scores / each[1] ** 0.5 + bias.squeeze(2)).softmax(-1)
+        return (th.einsum("shc,hdc->shd", shares @ past, v) + v_bias).flatten(1)[None]
 
     def _bias(self, length: int, real: th.Tensor) -> th.Tensor:
         """Attention bias by distance into the past; minus infinity for the future, the far past and the unreal."""

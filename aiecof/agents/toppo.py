@@ -17,6 +17,9 @@ from aiecof.agents.memories import State
 from aiecof.agents.networks import ToppoPolicy
 from aiecof.checks import InvalidInput, check_integer, check_number
 
+AT_ONCE = 2_000
+"""Sequences whose log-probabilities are computed in one call: more take memory and save no time."""
+
 
 def value_loss(values: th.Tensor, targets: th.Tensor) -> th.Tensor:
     """Mean squared distance of the critic from its target (Eq. 33).
@@ -166,8 +169,10 @@ class TOPPO(RecurrentPPO):
         ]
         self._sequences["actor_state"], self._sequences["critic_state"] = (tuple(pair) for pair in pairs)
         data = self._sequences
-        states = data["actor_state"], data["critic_state"]
-        data["log_probs"] = self.policy.evaluate_sequences(data["observations"], data["actions"], *states)[1]
+        parts = (self.minibatch(chosen) for chosen in th.arange(data["advantages"].shape[1]).split(AT_ONCE))
+        names = ("observations", "actions", "actor_state", "critic_state")
+        found = [self.policy.evaluate_sequences(*(part[name] for name in names))[1] for part in parts]
+        data["log_probs"] = th.cat(found, dim=1)
         return critic
 
     def _by_sequence(self, values: th.Tensor) -> th.Tensor:
