@@ -21,7 +21,7 @@ ORDER = {
     "aiecof.drawing": "style figures",
     "aiecof.reconstruction": "reward_agreement calibration tuning edge_services",
     "aiecof.board": "suite adapters cards",
-    "aiecof.cli": "console results board app",
+    "aiecof.cli": "console chosen results board requests app",
     "aiecof_book": "blind tables page cover reference toy optimum complexity equations playground",
 }
 """Folder -> its modules; each imports only what stands before it. The facts of `study` end with `claims`."""
