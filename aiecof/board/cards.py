@@ -41,6 +41,7 @@ _SCHEMA = dict.fromkeys(("suite", "version", "policy", "sha256", "information", 
 _SCHEMA |= {"settings": {str: _SETTING}}
 ACTIONS = {True: "greedy", False: "sampled", None: "its own"}
 """Whether a player takes the likeliest places -> what a card says."""
+_GREEDY = {said: greedy for greedy, said in ACTIONS.items()}
 LEVEL, SLACK = 0.999, 0.1
 """What a model may differ by on another processor: an interval of this level that holds 0, and on each network this
 share of the spread between networks."""
@@ -219,6 +220,19 @@ def board(results: Path | None = None) -> dict[str, Path]:
     return {path.parent.name: path for path in sorted(place.glob("*/card.json"))}
 
 
+def refresh(path: Path, jobs: int = 1) -> None:
+    """Make a card again, of whatever suite it is; a rule, or a method with results, takes up new settings."""
+    card = read_json("card", path, _SCHEMA, FORMAT)
+    place = _place(card, path)
+    names = [name for name in card["settings"] if name in SETTINGS] if MODEL.fullmatch(place) else None
+    compare(place, names, greedy=_GREEDY.get(card["actions"]), out=path, jobs=jobs)
+
+
+def _place(card: dict[str, Any], path: Path) -> str:
+    """The player of a card, its file as seen from here."""
+    return str(path.parent / card["policy"]) if file_of(card["policy"]) else card["policy"]
+
+
 class Check(NamedTuple):
     """How a card came out when it was made again.
 
@@ -250,8 +264,7 @@ def verify_card(
     """
     jobs, path = check_integer("jobs", jobs, 1, 1_024), Path(path)
     card = read_card(path)
-    place = str(path.parent / card["policy"]) if file_of(card["policy"]) else card["policy"]
-    names, greedy = [*card["settings"]], {"greedy": True, "sampled": False}.get(card["actions"])
+    place, names, greedy = _place(card, path), [*card["settings"]], _GREEDY.get(card["actions"])
     for key, value in _described(place, names, greedy).items():
         if card[key] != value:
             return Check("differs", math.nan, f"{key}: the card says {card[key]!r}, and it is {value!r}")

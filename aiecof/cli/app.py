@@ -6,23 +6,33 @@ is imported when it runs, so that the short ones stay short.
 
 import json
 from contextlib import nullcontext
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from os.path import relpath
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from aiecof import __version__
-from aiecof.checks import InvalidInput, did_you_mean
 from aiecof.cli import results as over_results
-from aiecof.cli.board import compare
+from aiecof.cli.board import board, compare
+from aiecof.cli.chosen import (
+    Devices,
+    Episodes,
+    OwnTrace,
+    ScenarioName,
+    Settings,
+    chosen_scenario,
+    held_out,
+    own_requests,
+)
 from aiecof.cli.console import AsJson, OneLineErrors, number, print_json, print_table, progress_bar
+from aiecof.cli.requests import trace as trace_command
 from aiecof.cli.results import Results
 from aiecof.files import home, make_folder
 from aiecof.metrics import METRICS
-from aiecof.system.scenario import READINGS, SCENARIOS, UNITS, Scenario, Weights, load_scenario
+from aiecof.system.scenario import READINGS, SCENARIOS, Scenario, load_scenario
 
 
 def _print_version(wanted: bool) -> None:
@@ -46,48 +56,6 @@ def _root(version: Annotated[bool, typer.Option("--version", callback=_print_ver
 
     To begin with: aiecof simulate --policy frugal. Every command explains itself with --help.
     """
-
-
-ScenarioName = Annotated[str, typer.Option(help="Name of a scenario, or path to a JSON file.")]
-Devices = Annotated[int | None, number("devices", 1, "Another number of devices.", 10**5)]
-FIELDS = tuple(entry.name for entry in fields(Scenario) if entry.name not in ("readings", "weights"))
-WEIGHTS = tuple(entry.name for entry in fields(Weights))
-
-
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a field, reading or weight: weights.drop=0.4; repeatable."),
-]
-
-
-def _chosen(scenario: str, devices: int | None, settings: list[str] | None = None) -> Scenario:
-    """The scenario with what `--set` and `--devices` change, each value of the type that its field has."""
-    table: dict[str, Any] = {}
-    for setting in settings or ():
-        key, found, text = setting.partition("=")
-        part, _, name = key.rpartition(".")
-        if name in READINGS:
-            part = part or "readings"
-        known = {"": FIELDS, "readings": tuple(READINGS), "weights": WEIGHTS}.get(part, ())
-        bare = name.removesuffix(next((unit for unit in UNITS if name.endswith(unit)), ""))
-        if not found or bare not in known:
-            every = (*FIELDS, *READINGS, *(f"weights.{weight}" for weight in WEIGHTS))
-            allowed = "KEY=VALUE with a field, a reading or weights.NAME as key: "
-            raise InvalidInput("set", setting, allowed + ", ".join(known or every) + did_you_mean(key, every))
-        place = table.setdefault(part, {}) if part else table
-        if name in place:
-            raise InvalidInput("set", setting, f"each key once: {key} is there already")
-        place[name] = text if part == "readings" or name in ("name", "task_kinds") else _value(setting, text)
-    changes = {} if devices is None else {"devices": devices}
-    return load_scenario({"base": scenario} | table if table else scenario, **changes)
-
-
-def _value(setting: str, text: str) -> Any:
-    """A number, or a pair such as 2,4."""
-    try:
-        return json.loads(f"[{text}]" if "," in text and not text.startswith("[") else text)
-    except (ValueError, RecursionError):
-        raise InvalidInput("set", setting, "KEY=VALUE with a number, or two with a comma between them") from None
 
 
 def _pair(values: tuple[float, float], unit: float = 1.0) -> str:
@@ -156,27 +124,30 @@ def simulate(
     policy: Annotated[
         str, typer.Option(help="A policy (`aiecof policies`), or a class of your own: file.py:Class.")
     ] = "random",
-    episodes: Annotated[int, number("episodes", 1, "Number of episodes.")] = 20,
+    episodes: Episodes = None,
     seed: Annotated[int, number("seed", 0, "Seed of tasks, network and policy.", 2**63)] = 0,
     devices: Devices = None,
     settings: Settings = None,
+    trace: OwnTrace = None,
     as_json: AsJson = False,
 ) -> None:
     """Simulate episodes under a policy and print means with 95 % intervals over the episodes."""
-    chosen = _chosen(scenario, devices, settings)
+    own = own_requests(trace, scenario, devices, settings)
+    chosen = own.scenario if own else chosen_scenario(scenario, devices, settings)
+    kept, count = held_out(own, episodes)
 
     from aiecof.agents.policies import episode_metrics
     from aiecof.agents.rules import make_policy, own_code
     from aiecof.study.statistics import mean_interval
 
     rule = make_policy(policy, chosen, seed)
-    with own_code(policy) if ".py:" in policy else nullcontext(), progress_bar("Simulating", episodes) as update:
-        metrics = episode_metrics(rule, chosen, episodes, seed, progress=update)
+    with own_code(policy) if ".py:" in policy else nullcontext(), progress_bar("Simulating", count) as update:
+        metrics = episode_metrics(rule, chosen, count, seed, trace=kept, progress=update)
     intervals = {name: mean_interval(metrics[name], within=METRICS[name].within)._asdict() for name in SHOWN}
     if as_json:
         print_json(intervals)
         return
-    title = f"{policy} on {chosen.name}: {episodes} episodes, {chosen.devices} devices, seed {seed}"
+    title = f"{policy} on {chosen.name}: {count} episodes, {chosen.devices} devices, seed {seed}"
     rows = (
         [METRICS[name].heading, f"{entry['mean']:.4g}", f"{entry['low']:.4g} to {entry['high']:.4g}"]
         for name, entry in intervals.items()
@@ -245,6 +216,31 @@ def training(as_json: AsJson = False) -> None:
     print(f"  PPO without memory, minibatches of 64: {measured['ppo_minibatch_64']:,.0f}\n")
 
 
+@bench.command()
+def scale(
+    devices: Annotated[list[int] | None, typer.Argument(help="Numbers of devices.")] = None,
+    method: Annotated[list[str] | None, typer.Option(help="Methods, one --method each.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Training speed, memory and time of a decision with up to a thousand devices, on one thread."""
+    from aiecof.agents.bench import SCALED, SCALES, bench_scale
+
+    with Console(stderr=True).status("Measuring, for some minutes"):
+        measured = bench_scale(devices or SCALES, method or SCALED)
+    if as_json:
+        print_json(measured)
+        return
+    places = (0, 2, 2, 0)
+    rows = (
+        [name, batch, count, *("" if v is None else f"{v:,.{n}f}" for v, n in zip(found.values(), places, strict=True))]
+        for name, by_batch in measured.items()
+        for batch, by_count in by_batch.items()
+        for count, found in by_count.items()
+    )
+    titles = ["Method", "Batch", "Devices", "Transitions per second", "s an episode", "ms a decision", "MB"]
+    print_table("Training on networks that grow, 8 servers within reach, one thread", titles, rows)
+
+
 def methods(as_json: AsJson = False) -> None:
     """The learning methods: family, network, parameters, hyperparameters and where each value comes from."""
     from aiecof.agents.methods import METHODS, parameter_count
@@ -274,11 +270,13 @@ def train(
     seed: Annotated[int, number("seed", 0, "Seed of weights, exploration, tasks, network.", 2**32 - 1)] = 0,
     devices: Devices = None,
     settings: Settings = None,
+    trace: OwnTrace = None,
     folder: Annotated[str | None, typer.Option(help="Run folder; by default made from the other words.")] = None,
 ) -> None:
     """Train a method; an interrupted training goes on from its last checkpoint when called again."""
-    chosen = _chosen(scenario, devices, settings)
-    changed = f"-{chosen.fingerprint[:6]}" if settings else ""
+    own = own_requests(trace, scenario, devices, settings)
+    chosen = own.scenario if own else chosen_scenario(scenario, devices, settings)
+    changed = f"-{own.checksum[:6]}" if own else f"-{chosen.fingerprint[:6]}" if settings else ""
     place = folder or relpath(home() / f"runs/{method}-{chosen.name}-{chosen.devices}{changed}-{episodes}-{seed}")
 
     import torch
@@ -287,7 +285,7 @@ def train(
 
     torch.set_num_threads(1)
     with progress_bar(f"Training {method}", episodes) as update:
-        run = run_training(method, chosen, episodes, seed, place, on_episode=update)
+        run = run_training(method, chosen, episodes, seed, place, requests=own, on_episode=update)
     last = run.curve.tail(10).mean()
     print(f"{place}: {episodes} episodes, {run.description['wall_time']:.0f} s; last ten: ", end="")
     print(", ".join(f"{name} {last[name]:.4g}" for name in SHOWN))
@@ -295,22 +293,27 @@ def train(
 
 def evaluate(
     run: Annotated[str, typer.Argument(help="A run folder that `aiecof train` wrote.")],
-    episodes: Annotated[int, number("episodes", 1, "Held-out episodes.")] = 20,
+    episodes: Episodes = None,
+    trace: OwnTrace = None,
     as_json: AsJson = False,
 ) -> None:
     """Play held-out traces with what was learned: actions sampled and greedy, the one that counts marked."""
 
     from aiecof.agents.policies import episode_metrics
     from aiecof.agents.training import Run
+    from aiecof.requests.tasks import load_request_trace
     from aiecof.study.statistics import mean_interval
 
     opened = Run(run)
+    own = load_request_trace(trace) if trace else opened.requests
+    where = own.scenario if own and trace else opened.scenario
+    kept, count = held_out(own, episodes)
     measured = {}
     for kind in ("sampled", "greedy"):
         seed = opened.description["seed"]
-        learned = opened.policy(greedy=kind == "greedy", seed=seed)
-        with progress_bar(f"Playing {kind}", episodes) as update:
-            metrics = episode_metrics(learned, opened.scenario, episodes, seed, progress=update)
+        learned = opened.policy(where, greedy=kind == "greedy", seed=seed)
+        with progress_bar(f"Playing {kind}", count) as update:
+            metrics = episode_metrics(learned, where, count, seed, trace=kept, progress=update)
         measured[kind] = {n: mean_interval(metrics[n], within=METRICS[n].within)._asdict() for n in SHOWN}
     if as_json:
         print_json({"counts": opened.method.counts, **measured})
@@ -323,7 +326,7 @@ def evaluate(
         ]
         for name in SHOWN
     )
-    print_table(f"{run}: {episodes} held-out episodes, 95 % intervals", ["", *titles], rows)
+    print_table(f"{run}: {count} held-out episodes, 95 % intervals", ["", *titles], rows)
 
 
 def tune(
@@ -350,7 +353,8 @@ def tune(
 PANELS = {
     "To begin with": (simulate, scenarios, policies, methods),
     "Learning": (train, evaluate),
-    "Your method against all": (compare,),
+    "Requests of your own": (trace_command,),
+    "Your method against all": (compare, board),
     "The study of the paper": (over_results.status, over_results.claims, over_results.figures, over_results.run),
     "Where things are, and how fast": (equations,),
     "For those who look after the results": (*over_results.UPKEEP, tune),

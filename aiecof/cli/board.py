@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from os.path import relpath
 from pathlib import Path
 from typing import Annotated, Any
@@ -47,6 +48,39 @@ def compare(
     for setting, section in card["settings"].items():
         _print_setting(setting, section)
     print(f"the card is in {relpath(place)}")
+
+
+def board(
+    again: Annotated[
+        bool, typer.Option("--again", help="First make every card again, as after a new setting.")
+    ] = False,
+    jobs: Jobs = 1,
+    as_json: AsJson = False,
+) -> None:
+    """The cards of results/board/: reward and objective of everyone on each setting, the best by reward first."""
+    from aiecof.board import cards
+    from aiecof.board.suite import SETTINGS, VERSION
+
+    paths = cards.board()
+    if again:
+        with progress_bar("Making cards", len(paths)) as update:
+            for done, path in enumerate(paths.values(), 1):
+                cards.refresh(path, jobs)
+                update(done)
+    found = {name: cards.read_card(path) for name, path in paths.items()}
+    if as_json:
+        print_json(found)
+        return
+    for setting in SETTINGS:
+        there = {name: card["settings"][setting] for name, card in found.items() if setting in card["settings"]}
+        means = {name: section["means"] for name, section in there.items()}
+        rows = [
+            [name, *(_mean(means[name][key]) if key in means[name] else "" for key in ("reward", "cost"))]
+            + [_gap(there[name]["less"].get("toppo", {}).get("reward", [None])), found[name]["information"]]
+            for name in sorted(there, key=lambda name: -means[name].get("reward", [-math.inf])[0])
+        ]
+        heads = ["", "Reward", METRICS["cost"].heading, "Reward less TOPPO", "Knows"]
+        print_table(f"{setting}, suite {VERSION}", heads, rows)
 
 
 def _print_setting(setting: str, section: dict[str, Any]) -> None:
