@@ -68,14 +68,18 @@ def trace(
         counts = {"episodes": made.trace.episodes, "training": made.training, "arrivals_per_slot": rounds}
         print_json(found | counts | {"left_out": made.left_out})
         return
-    titles = ["", "File, by second", "Tasks, by slot", f"{chosen.name} itself, by slot"]
-    rows = ([heading, *(_shown(name, part[name]) for part in found.values())] for name, heading in ROWS.items())
-    print_table(f"{file} on {chosen.devices} devices", titles, rows)
+    _print_statistics(f"{file} on {chosen.devices} devices", chosen.name, found)
     print(f"  {rounds} round(s) a slot; {made.trace.episodes} episodes, of which {made.training} to train on")
     for reason, count in made.left_out.items():
         print(f"  {count:,} of {len(requests):,} requests {REASONS[reason]}")
     if out is not None:
         print(f"  written to {out}")
+
+
+def _print_statistics(title: str, scenario: str, found: dict[str, dict[str, float]]) -> None:
+    titles = ["", "File, by second", "Tasks, by slot", f"{scenario} itself, by slot"]
+    rows = ([heading, *(_shown(name, part[name]) for part in found.values())] for name, heading in ROWS.items())
+    print_table(title, titles, rows)
 
 
 def _shown(name: str, value: float) -> str:
