@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from aiecof.agents import bench as bench_module
 from aiecof.agents.rules import POLICIES, make_policy
 from aiecof.cli.app import app
-from aiecof.system.scenario import READINGS, SCENARIOS, load_scenario
+from aiecof.system.scenario import BEYOND, READINGS, SCENARIOS, load_scenario
 from aiecof.system.simulator import Simulator
 from aiecof.system.workload import draw_trace
 
@@ -106,11 +106,11 @@ def test_every_policy_can_be_simulated(policy):
 
 def test_scenarios():
     named = printed("scenarios", "--json")
-    assert list(named) == list(SCENARIOS)
+    assert list(named) == [*SCENARIOS, *BEYOND]
     assert named["fitted"]["tau_max_slots"] == 7 and set(named["fitted"]["readings"]) == set(READINGS)
     assert named["balanced"]["fingerprint"] == load_scenario("balanced").fingerprint
     table = run("scenarios").stdout
-    for text in [*SCENARIOS, *READINGS, "Deadline [slots]", "30 - 41.8", "2000 - 3000 Mcycle/task"]:
+    for text in [*SCENARIOS, *BEYOND, *READINGS, "Deadline [slots]", "30 - 41.8", "2000 - 3000 Mcycle/task"]:
         assert text in table
 
 

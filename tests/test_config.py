@@ -10,6 +10,7 @@ import pytest
 
 from aiecof.checks import InvalidInput
 from aiecof.system.scenario import (
+    BEYOND,
     READINGS,
     SCENARIOS,
     TABLE_III,
@@ -21,6 +22,7 @@ from aiecof.system.scenario import (
     from_units,
     load_scenario,
 )
+from aiecof.system.workload import draw_trace
 
 BALANCED = load_scenario("balanced")
 SHANNON = {"bandwidth_mhz": 5, "channel_gain": [1e-7, 2e-7], "noise_power": 1e-8}
@@ -319,6 +321,10 @@ def test_a_fingerprint_depends_on_everything_but_the_name():
         {"weights": Weights(delay=0.3)},
         *({name: next(c for c in READINGS[name] if c != getattr(BALANCED.readings, name))} for name in READINGS),
         shannon,
+        *({name: 2} for name in ("arrivals_per_slot", "reach", "beacon_slots")),
+        *({name: 0.5} for name in ("fading_scale", "background_load")),
+        *({name: 20.0} for name in ("fading_slots", "background_slots")),
+        {"bursts": load_scenario("bursty").bursts},
     ]
     prints = [BALANCED.replace(**change).fingerprint for change in changes]
     assert len({BALANCED.fingerprint, *prints}) == len(changes) + 1
@@ -343,3 +349,40 @@ def test_equal_scenarios_have_equal_fingerprints_however_they_were_written():
 def test_an_error_survives_the_way_between_processes():
     error = InvalidInput("devices", 0, "a whole number >= 1")
     assert str(pickle.loads(pickle.dumps(error))) == str(error) == "devices: got 0, allowed: a whole number >= 1"
+
+
+@pytest.mark.parametrize("name", BEYOND)
+def test_each_scenario_beyond_the_paper_changes_balanced_in_what_it_is_about(name):
+    scenario, base = load_scenario(name), load_scenario("balanced")
+    about = {
+        "bursty": {"bursts", "arrivals_per_slot", "task_kinds", "workload_range"},
+        "hidden-clocks": {"device_frequency", "server_frequency"},
+        "fading": {"fading_scale"},
+        "background": {"background_load"},
+        "beacons": {"beacon_slots", "servers", "server_frequency"},
+    }[name]
+    slow = set() if name in ("bursty", "hidden-clocks") else {"device_frequency", "transmission_rate", "weights"}
+    changed = {entry.name for entry in fields(scenario) if getattr(scenario, entry.name) != getattr(base, entry.name)}
+    assert changed - {"name", "readings"} == about | slow
+
+
+def test_bursty_has_the_statistics_that_it_is_fitted_to():
+    """Those quoted with the scenario, over many networks: which devices are busy is drawn with the network."""
+    scenario, counts, size, work, busiest = load_scenario("bursty"), [], [], [], []
+    for seed in range(12):
+        trace = draw_trace(scenario, 40, seed, split="reference")
+        slots = trace.has_task.reshape(40, 100, 8, 30)
+        counts.append(slots.sum(axis=(2, 3)).reshape(40, 10, 10).sum(axis=2))
+        own = np.sort(slots.sum(axis=(0, 1, 2)))[::-1]
+        busiest.append(own[:3].sum() / own.sum())
+        size.append(trace.size[trace.has_task])
+        work.append((trace.size * trace.density)[trace.has_task])
+    seconds, size, work = np.concatenate(counts), np.concatenate(size), np.concatenate(work)
+    away = seconds - seconds.mean()
+    assert (away**2).mean() / seconds.mean() == pytest.approx(13.2, rel=0.15)
+    assert (away[:, 1:] * away[:, :-1]).mean() / (away**2).mean() == pytest.approx(0.76, abs=0.05)
+    assert size.std() / size.mean() == pytest.approx(0.96, rel=0.05)
+    assert work.std() / work.mean() == pytest.approx(2.15, rel=0.1)
+    assert np.mean(busiest) == pytest.approx(0.57, abs=0.02)
+    assert seconds.mean() == pytest.approx(180, rel=0.05)
+    assert (size.mean(), work.mean()) == pytest.approx((6e6, 625e6), rel=0.05)

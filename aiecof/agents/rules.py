@@ -202,7 +202,16 @@ class Greedy(Policy):
     """The place where the task is predicted to finish first, from the device's own observation.
 
     Devices that see the same queues pick the same server, and each predicts as if it were alone.
+
+    threshold_slots : float, optional
+        If given, a task stays on the device while the wait there is at most this, and leaves otherwise.
     """
+
+    def __init__(self, scenario: Scenario, seed: int = 0, *, threshold_slots: float | None = None):
+        self.threshold_slots = threshold_slots
+        if threshold_slots is not None:
+            self.threshold_slots = check_number("threshold_slots", threshold_slots, 0.0, open_low=False)
+        super().__init__(scenario, seed)
 
     def _service(self, seen: Seen, frequency: np.ndarray, rounding: str) -> np.ndarray:
         size, density = seen.size[..., None], np.where(seen.has_task, seen.density, 1.0)[..., None]
@@ -225,6 +234,9 @@ class Greedy(Policy):
     def decide(self, seen: Seen) -> np.ndarray:
         local, arrival, service = self.predict(seen)
         edge = np.maximum(arrival, seen.backlog_slots) + service
+        if self.threshold_slots is not None:
+            stays = seen.wait_slots <= self.threshold_slots + SINGLE_PRECISION
+            return np.where(stays, 0, 1 + np.argmin(edge, axis=-1))
         return np.argmin(np.concatenate([local[..., None], edge], axis=-1), axis=-1)
 
 
@@ -310,7 +322,7 @@ POLICIES: dict[str, Entry] = {
         ("local_probability",),
     ),
     "frugal": Entry("the cheapest place in energy of those predicted to be in time", OWN, Frugal),
-    "greedy": Entry("where the task is predicted to finish first", OWN, Greedy),
+    "greedy": Entry("where the task is predicted to finish first", OWN, Greedy, ("threshold_slots",)),
     "threshold-spread": Entry(
         "local up to a wait, else spread over the least loaded servers",
         COORDINATED,

@@ -5,11 +5,12 @@ is imported when it runs, so that the short ones stay short.
 """
 
 import json
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict
 from os.path import relpath
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -32,7 +33,7 @@ from aiecof.cli.requests import trace as trace_command
 from aiecof.cli.results import Results
 from aiecof.files import home, make_folder
 from aiecof.metrics import METRICS
-from aiecof.system.scenario import READINGS, SCENARIOS, Scenario, load_scenario
+from aiecof.system.scenario import BEYOND, READINGS, SCENARIOS, Scenario, load_scenario
 
 
 def _print_version(wanted: bool) -> None:
@@ -82,16 +83,25 @@ def _describe(scenario: Scenario) -> dict[str, object]:
     }
 
 
+def _flat(table: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """(key, value) of a table and of the tables within."""
+    for key, value in table.items():
+        yield from _flat(value) if isinstance(value, dict) else [(key, value)]
+
+
 def scenarios(as_json: AsJson = False) -> None:
     """The named scenarios: their main parameters, and the reading each takes of what the paper leaves open."""
-    named = {name: load_scenario(name) for name in SCENARIOS}
     if as_json:
-        print_json({name: asdict(entry) | {"fingerprint": entry.fingerprint} for name, entry in named.items()})
+        every = {name: load_scenario(name) for name in SCENARIOS | BEYOND}
+        print_json({name: asdict(entry) | {"fingerprint": entry.fingerprint} for name, entry in every.items()})
         return
+    named = {name: load_scenario(name) for name in SCENARIOS}
     described = [_describe(entry) for entry in named.values()]
     print_table("Scenarios", ["", *named], ([name, *(d[name] for d in described)] for name in described[0]))
     choices = ([name, *(getattr(entry.readings, name) for entry in named.values())] for name in READINGS)
     print_table("Readings", ["", *named], choices)
+    changes = ([name, "\n".join(f"{key} = {value}" for key, value in _flat(BEYOND[name]))] for name in BEYOND)
+    print_table("Beyond the paper", ["", "Base, and what is changed of it"], changes)
 
 
 def policies(as_json: AsJson = False) -> None:

@@ -291,6 +291,8 @@ TASK_KINDS: dict[str, dict[str, Any]] = _TABLES["task_kinds"]
 """Task mixtures: Table III; the text, image and audio services of Section III-A; the factory of Fig. 4."""
 SCENARIOS: dict[str, dict[str, Any]] = _TABLES["scenarios"]
 """Named scenarios, as changes of `TABLE_III`: the printed parameters, a reconstruction of Table IV, a balanced load."""
+BEYOND: dict[str, dict[str, Any]] = _TABLES["beyond"]
+"""Named scenarios beyond the paper: a bursty workload, and networks that hide one thing each (R66-R70)."""
 
 
 def _to_si(table: object, prefix: str = "") -> dict[str, Any]:
@@ -366,13 +368,14 @@ def load_scenario(source: str | Path | dict[str, Any], **changes: Any) -> Scenar
 
 def _table(source: object, bases: int) -> dict[str, Any]:
     """What a name, a file or a mapping says, in SI units, over all that it is based on; `bases` may stand below it."""
+    named = SCENARIOS | BEYOND
     if isinstance(source, dict):
         own = _to_si(source)
-    elif str(source) in SCENARIOS or str(source).endswith(".json"):
-        content = SCENARIOS.get(str(source)) or read_json("scenario", Path(str(source)))
+    elif str(source) in named or str(source).endswith(".json"):
+        content = named.get(str(source)) or read_json("scenario", Path(str(source)))
         own = {"name": plain_name(Path(str(source)).stem)} | _to_si(content)
     else:
-        allowed = f"one of {', '.join(SCENARIOS)}, or a path ending in .json{did_you_mean(source, SCENARIOS)}"
+        allowed = f"one of {', '.join(named)}, or a path ending in .json{did_you_mean(source, named)}"
         raise InvalidInput("scenario", source, allowed)
     if "base" in own and not bases:
         raise InvalidInput("base", own["base"], "a scenario that is not based on itself")
