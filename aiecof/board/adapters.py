@@ -15,9 +15,9 @@ A score is the logarithm of a probability, up to a constant; a value (of a Q-net
 rows, (R, F), one for each device; with `:devices` behind the name (B, M, F), devices apart, as TorchRL has them.
 `{scenario}` and `{seed}` in a name stand for the setting and the number of the network, for a model trained on each.
 
-What remembers starts every episode anew. A TorchScript module with `initial_state(rows)` is called with the state as
-well and returns (scores, state), a pickled one whose `forward` has an argument `state` begins with None, and further
-inputs of ONNX begin with zeros and take what the further outputs gave, in their order.
+A memory begins each episode anew. A TorchScript module with `initial_state(rows)` takes the state as well and returns
+(scores, state); a pickled one with `forward(observations, state)` begins with None; further inputs of ONNX begin with
+zeros and take what the further outputs gave, in their order.
 
 Python files, `.zip` and `.pth` run the code that is in them: play only what you trust.
 """
@@ -141,8 +141,9 @@ class TorchModule(Model):
                 self.module = torch.jit.load(path, map_location="cpu").eval()
             else:
                 self.module = torch.load(path, map_location="cpu", weights_only=False).eval()
-        self.scripted = hasattr(self.module, "initial_state")
-        self.remembers = self.scripted or "state" in signature(self.module.forward).parameters
+            self.scripted = hasattr(self.module, "initial_state")
+            takes_state = path.endswith(".pth") and "state" in signature(self.module.forward).parameters
+        self.remembers = self.scripted or takes_state
         self.information = getattr(self.module, "information", HISTORY if self.remembers else OWN)
 
     def scores(self, observations: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Cards: what a player came to on the suite, and by how much that is more or less than TOPPO, the best rule, ...
+"""Cards: what a player came to on the suite, and by how much it is ahead of TOPPO, of the best rule and of the bound.
 
 A card is a JSON file with one number a network and metric, from which everything else on it follows. What an
 interrupted comparison has played is kept, and the same one goes on from there.
@@ -158,20 +158,15 @@ def compare(
 ) -> dict[str, Any]:
     """Play the suite and return the card; whatever an earlier call played before it was interrupted is not repeated.
 
-    place : str
-        The player, as `adapters` names it, or a learned method of whom the results have trials.
+    place, greedy
+        The player, as `adapters.player` takes it, or a learned method, or the bound, of which the results have trials.
     scenarios : list of str or None
-        Settings; None takes all of the suite, and of a player from the results those on which there are some.
-    greedy : bool or None
-        As in `adapters.player`.
+        Settings; None takes all of the suite, or those on which the results have trials.
     out : Path or None
         Where the card is saved; the player's file is then named as seen from there.
-    jobs : int
-        Processes.
-    folder : Path or None
-        What is played is kept there until the card is whole; by default `runs/compare`.
-    progress : callable
-        Called with the networks played and all of them.
+    jobs, folder, progress
+        Processes; where what is played is kept until the card is whole, by default `runs/compare`; and a function to
+        call with the networks played and all of them.
     """
     jobs = check_integer("jobs", jobs, 1, 1_024)
     usual = [name for name, setting in SETTINGS.items() if not _from_trials(place) or stored(place, setting)]
@@ -258,9 +253,7 @@ def verify_card(
     """Play a card's policy again, work out everything else on it again, and compare.
 
     path : Path
-        The card; its policy's file is where the card says, as seen from there.
-    jobs, folder, progress
-        As in `compare`.
+        The card, which says where its policy's file is, as seen from there.
     """
     jobs, path = check_integer("jobs", jobs, 1, 1_024), Path(path)
     card = read_card(path)
