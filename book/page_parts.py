@@ -61,6 +61,16 @@ def adapt_docstring(app, what, name, obj, options, lines):
     ]
 
 
+def shorten_signature(app, what, name, obj, options, signature, returned):
+    """Say in a line or two how something is called."""
+    return (reference.short_signature(obj, signature), returned) if signature else None
+
+
+def add_arguments(app, what, name, obj, options, lines):
+    """A class whose signature is cut short has its arguments below."""
+    lines.extend(reference.arguments(obj))
+
+
 def link_names(app, doctree, docname):
     """Lead from a name of the package in the text, in full or as `module.name`, to its reference."""
     known, ends = app.env.get_domain("py").objects, {}
@@ -93,6 +103,8 @@ def setup(app):
     app.connect("config-inited", set_buttons)
     app.connect("source-read", fill)
     app.connect("autodoc-process-docstring", adapt_docstring, priority=100)
+    app.connect("autodoc-process-docstring", add_arguments, priority=900)  # when numpydoc is done
+    app.connect("autodoc-process-signature", shorten_signature)
     app.connect("doctree-resolved", link_names)
     app.connect("build-finished", publish)
     return {"parallel_read_safe": True}

@@ -1,5 +1,6 @@
 """What a page is made of, and a tiny book in a temporary folder: what executes a notebook again, what fails a build."""
 
+import argparse
 import importlib.util
 import json
 import os
@@ -20,9 +21,11 @@ import pandas as pd
 import pytest
 from aiecof_book import page, reference, tables
 
+from aiecof import draw_trace
 from aiecof.checks import InvalidInput
 from aiecof.drawing import style
 from aiecof.study.statistics import Interval
+from aiecof.system import scenario
 
 matplotlib.use("svg")
 ROOT = Path(__file__).resolve().parent.parent
@@ -313,6 +316,18 @@ def test_reference_has_every_public_name_and_every_command():
     assert ".. autofunction:: aiecof.system.model.waiting_delay" in system
     assert ".. autoclass:: aiecof.system.scenario.Scenario\n   :members:" in system
     assert "._" not in system
+
+
+def test_a_long_signature_is_cut_short_and_completed():
+    whole = "(" + ", ".join(f"{name}='{values[0]}'" for name, values in scenario.READINGS.items()) + ")"
+    assert reference.short_signature(scenario.Readings, whole).count("=") == 3
+    lines = [*reference.arguments(scenario.Readings)]
+    assert sum(line.startswith("   * - ``") for line in lines) == len(scenario.READINGS)
+    assert "     - ``ceil``, ``none``" in lines and "     - ``'ceil'``" in lines
+    assert reference.short_signature(draw_trace, "(a, go=<function <lambda>>, b=2)") == "(a, go=..., b=2)"
+    assert [*reference.arguments(scenario.Weights)] == [*reference.arguments(draw_trace)] == []
+    inherited = type("Inherited", (argparse.ArgumentParser,), {})
+    assert [*reference.arguments(inherited)][-1] == "Its arguments are those of ``argparse.ArgumentParser``."
 
 
 def test_a_page_marks_what_is_made():

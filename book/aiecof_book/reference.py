@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import aiecof
 
 HOME = Path(aiecof.__file__).parent
+LONGEST = 150
+"""Letters of the signature of a class."""
 
 
 def public_names(path: Path) -> Iterator[tuple[str, str]]:
@@ -40,6 +43,52 @@ def _modules(folder: str, modules: Iterable[str]) -> Iterator[str]:
             members = "\n   :members:" if kind == "class" else ""
             yield f".. auto{kind}:: {module}.{name}{members}\n"
         yield "```\n"
+
+
+def short_signature(thing: object, signature: str) -> str:
+    """A signature of a line or two: of a class with many arguments only the first, which `arguments` completes."""
+    if first := _too_many(thing)[:3]:
+        signature = f"({', '.join(first)}, ...)"
+    return re.sub(r"=<.*?>+(?=[,)])", "=...", signature)
+
+
+def arguments(thing: object) -> Iterator[str]:
+    """Lines of reStructuredText that complete a signature cut short: every argument, its type, and its default."""
+    if not _too_many(thing):
+        return
+    if not thing.__init__.__module__.startswith("aiecof"):
+        named = next(base for base in thing.__mro__ if "__init__" in vars(base))
+        yield from ("", f"Its arguments are those of ``{named.__module__}.{named.__qualname__}``.")
+        return
+    fields = getattr(thing, "__dataclass_fields__", {})
+    yield from (
+        "",
+        ".. list-table::",
+        "   :header-rows: 1",
+        "",
+        "   * - Argument",
+        "     - Type or choices",
+        "     - Default",
+    )
+    for entry in inspect.signature(thing).parameters.values():
+        choices = fields[entry.name].metadata.get("candidates") if entry.name in fields else None
+        kind = re.sub(r"[\w.]+\.(?=\w)", "", inspect.formatannotation(entry.annotation)).strip("'")
+        yield f"   * - ``{str(entry).partition(entry.name)[0]}{entry.name}``"
+        yield "     - " + (", ".join(f"``{choice}``" for choice in choices) if choices else f"``{kind}``")
+        yield "     - " + ("" if entry.default is entry.empty else f"``{_default(entry)}``")
+
+
+def _too_many(thing: object) -> list[str]:
+    """The arguments of a class, with their defaults, if they make a long signature."""
+    if not inspect.isclass(thing) or issubclass(thing, Exception):
+        return []
+    entries = inspect.signature(thing).parameters.values()
+    shown = [str(entry.replace(annotation=entry.empty)) for entry in entries]
+    return shown if len(", ".join(shown)) > LONGEST else []
+
+
+def _default(entry: inspect.Parameter) -> str:
+    return re.sub("<.*>", "...", str(entry.replace(annotation=entry.empty)).partition("=")[2])
 
 
 def front_door() -> str:
