@@ -17,6 +17,7 @@ from aiecof.agents.rules import COORDINATED, POLICIES
 from aiecof.checks import check_calls, check_choice
 from aiecof.files import results_folder
 from aiecof.study import grids
+from aiecof.study.beyond import beyond
 from aiecof.study.grids import BOUND, LEARNED, TRAINING
 from aiecof.study.store import Declared, Player, read_table
 from aiecof.study.trials import Cell, Experiment, Trial, cell
@@ -246,7 +247,8 @@ def _planned() -> dict[str, Experiment]:
     }
     found = {name: Experiment(question, seeds, tuple(cells), True) for name, (question, seeds, cells) in whole.items()}
     few = {name: Experiment(question, 5, tuple(cells), True, 1) for name, (question, cells) in sweeps.items()}
-    return found | few
+    further = {name: replace(entry, cells=tuple(_marked(entry.cells))) for name, entry in beyond().items()}
+    return found | few | further
 
 
 def experiments() -> dict[str, Experiment]:

@@ -44,9 +44,14 @@ DISCOUNTS = (0.0, 0.5, 0.9, 0.99)
 JUDGED = ("toppo", "dqn", "a2c", "always-local", "frugal", "threshold-power-of-two")
 """Methods that play under every other reading."""
 UNPLAYED = ("delay_mean", "energy_mean", "load_mean", "edge_service", "cost_units", "cost_load")
-"""Readings that change no decision and need no training, or that need another simulator."""
-UNPLAYED_VALUES = (("load", "literal_seconds"), ("observation", "printed_mean"), ("kinds_by", "device"))
-"""Single values that do not play: they came later, for the search over readings, the arms and mixtures of kinds."""
+UNPLAYED += ("clocks_seen", "backlog_seen")
+"""Readings that change no decision and need no training, that need another simulator, or that go beyond the paper."""
+UNPLAYED_VALUES = (
+    ("load", "literal_seconds"),
+    ("kinds_by", "device"),
+    *(("observation", value) for value in ("printed_mean", "acknowledged", "oracle")),
+)
+"""Single values that do not play: for the search over readings, the arms, mixtures of kinds, and beyond the paper."""
 
 REPRESENTATIVES = ("plain", "nine-rows")
 """The networks that stand for all reconstructions of Table IV (the plan)."""
@@ -98,3 +103,26 @@ SEARCHED = (("plain", "printed"), ("balanced", ""))
 """Where every method is searched for: network and arm, "" for the network as it is."""
 COINS = tuple(round(0.5 + 0.04 * step, 2) for step in range(13))
 """Shares at home of the coins beside the learned methods."""
+
+BEYOND_LEARNED = ("toppo", "ppo", "dqn", "a2c")
+"""Learned methods on the bursty workload."""
+HIDDEN = ("hidden-clocks", "fading", "background", "beacons")
+"""Scenarios that hide one thing each."""
+WORTH_KNOWING = HIDDEN[:3]
+"""Those of them where seeing it is worth more than `WORTH` to the best rule (`knowing`)."""
+WORTH = 5.0
+"""Units of reward from which on a memory has something to find out."""
+RECALLING = {"shown": ("toppo", "ppo-stacked", "ppo", "toppo-transformer"), "everything": ("toppo", "ppo")}
+"""What is seen -> methods that are trained."""
+LONG_TRAINING = 200
+"""Episodes of a training where a memory has to be learned first."""
+FEW_COINS, WAITS = (0.05, 0.2, 0.4, 0.6, 0.8), (1.0, 2.0, 3.0, 5.0)
+"""Values of rules beyond the paper: shares at home, and longest waits at home [slots]."""
+CROWDS = (30, 100, 300, 1000)
+"""Numbers of devices, the first of which a policy is trained with and played with the others."""
+SCALED = ("toppo", "toppo-transformer", "mappo", "a2c", "dqn")
+"""Methods for a thousand devices."""
+CROWD_RULES = ("random", "always-local", "greedy", "frugal", "threshold-power-of-two", "mixture-random")
+"""Rules beside them."""
+UNSTRESSED = 0.04
+"""Weight of an aim that a training is not about."""

@@ -20,6 +20,7 @@ import torch as th
 from joblib import Parallel, delayed
 
 from aiecof.agents import methods, rules
+from aiecof.agents.learned import load_policy
 from aiecof.agents.policies import evaluate
 from aiecof.agents.rules import make_policy
 from aiecof.agents.training import PACKAGES, train
@@ -56,6 +57,8 @@ _RESULT = {
 }
 
 
+POLICY = "policy.safetensors"
+"""File of a trial's folder with what was learned."""
 MADE_BY = ("versions", "processor", "threads")
 """Columns of `runs.csv` with what the last digits of a training may depend on; rows of before have only the first."""
 
@@ -91,7 +94,17 @@ def _judge(trial: Trial, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         trace = draw_trace(scenario, trial.evaluation, trial.seed)
         return {"none": {"cost": float(lower_bound(scenario, trace).mean())}}, {}
     rest: dict[str, Any] = {}
-    if trial.learned:
+    if trial.source:
+        rest = {"curve": run_trial(trial.source, folder.parent)["curve"]}
+        place = folder.parent / trial.source.fingerprint / POLICY
+        how = {"seed": trial.seed, "streams": trial.streams}
+        trace = draw_trace(scenario, trial.evaluation, trial.seed)
+        played = {
+            kind: evaluate(load_policy(place, scenario, greedy=kind == "greedy", **how)[0], scenario, trace)
+            for kind in ("sampled", "greedy")
+        }
+        counted = played[methods.method(trial.method).counts]
+    elif trial.learned:
         run = train(trial.method, scenario, trial.episodes, trial.seed, folder, **trial.changes)
         how = {"streams": trial.streams}
         played = {
@@ -99,7 +112,7 @@ def _judge(trial: Trial, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         }
         # A kill right after the last checkpoint leaves no time: then it is not known.
         rest = {"curve": run.curve.to_dict("list"), "wall_time": run.description.get("wall_time", np.nan)}
-        run.export(folder / "policy.safetensors")
+        run.export(folder / POLICY)
         counted = played[run.method.counts]
     else:
         trace = draw_trace(scenario, trial.evaluation, trial.seed)
@@ -134,7 +147,7 @@ def run_trial(trial: Trial, folder: Path) -> dict[str, Any]:
             "actions": judged,
         }
         write_whole(done, json.dumps(result | rest).encode())
-        for name in ("checkpoint.safetensors", "curve.csv"):  # what was learned is in policy.safetensors
+        for name in ("checkpoint.safetensors", "curve.csv"):  # what was learned is in POLICY
             (place / name).unlink(missing_ok=True)
     return result | rest
 
@@ -212,7 +225,7 @@ def _gather_runs(trials: dict[str, Trial], folder: Path, results: Path, *, only:
 
 def _keep_policies(folder: Path, results: Path) -> None:
     for scenario, method in KEPT:
-        policy = folder / Trial(method, load_scenario(scenario), 0, TRAINING).fingerprint / "policy.safetensors"
+        policy = folder / Trial(method, load_scenario(scenario), 0, TRAINING).fingerprint / POLICY
         if policy.exists():
             write_result(f"policies/{scenario}-{method}.safetensors", policy.read_bytes(), results)
 

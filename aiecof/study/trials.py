@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -49,6 +49,8 @@ class Trial:
         Hyperparameters, or parameters of a rule, that differ from the registry's.
     streams : {"batch", "episode"}
         Whether the held-out episodes of a learned policy share a random stream: those of the first results do.
+    trained : Scenario, optional
+        Where it was trained, if it plays elsewhere.
     """
 
     method: str
@@ -58,6 +60,12 @@ class Trial:
     evaluation: int = EVALUATION
     changes: dict[str, Any] = field(default_factory=dict)
     streams: str = "batch"
+    trained: Scenario | None = None
+
+    @property
+    def source(self) -> "Trial | None":
+        """The trial whose training this one plays elsewhere."""
+        return self.trained and replace(self, scenario=self.trained, trained=None)
 
     @property
     def learned(self) -> bool:
@@ -70,6 +78,7 @@ class Trial:
         values = METHODS[self.method].values(**self.changes) if self.learned else self.changes
         own = {"bound": bound_fingerprint()} if self.method == BOUND else {}
         own |= {"streams": self.streams} if self.learned and self.streams != "batch" else {}
+        own |= {"trained": self.source.fingerprint} if self.source else {}
         return {
             "method": self.method,
             "scenario": self.scenario.fingerprint,
@@ -95,18 +104,26 @@ class Cell:
     scenario: Scenario
     episodes: int
     changes: dict[str, Any]
+    trained: Scenario | None = None
 
     def trial(self, seed: int, quick: bool = False, streams: str = "batch") -> Trial:
         """With a seed; the quick one is trained and judged on a few episodes."""
         episodes = min(self.episodes, QUICK_TRAINING) if quick else self.episodes
         judged = QUICK_EVALUATION if quick else EVALUATION
-        return Trial(self.method, self.scenario, seed, episodes, judged, self.changes, streams)
+        return Trial(self.method, self.scenario, seed, episodes, judged, self.changes, streams, self.trained)
 
 
-def cell(method: str, scenario: Scenario, labels: dict[str, Any] | None = None, episodes=TRAINING, **changes) -> Cell:
+def cell(
+    method: str,
+    scenario: Scenario,
+    labels: dict[str, Any] | None = None,
+    episodes: int = TRAINING,
+    trained: Scenario | None = None,
+    **changes: Any,
+) -> Cell:
     """A cell labelled with method and scenario, and more."""
     named = {"scenario": scenario.name, "method": method} | (labels or {})
-    return Cell(named, method, scenario, episodes if method in METHODS else 0, changes)
+    return Cell(named, method, scenario, episodes if method in METHODS else 0, changes, trained)
 
 
 @dataclass(frozen=True)
