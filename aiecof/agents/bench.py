@@ -1,9 +1,14 @@
 """How fast the compiled simulator, the environments and the learning methods are, on one core."""
 
+import itertools
+import json
 import os
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +17,9 @@ from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 import aiecof.envs as envs
+from aiecof.agents.learned import LearnedPolicy
 from aiecof.agents.methods import METHODS
+from aiecof.checks import check_choice, check_integer
 from aiecof.envs import OffloadingVecEnv
 from aiecof.system.kernels import decide_replicas
 from aiecof.system.reference import simulate
@@ -24,6 +31,12 @@ REPLICAS = (1, 64)
 DIVIDED = 256
 """Replicas of which threads take their share."""
 DEVICES = (30, 100, 300, 1_000, 3_000, 10_000)
+SCALES = (30, 100, 300, 1_000)
+"""Devices among which training is compared."""
+SCALED = ("toppo", "toppo-transformer", "mappo", "a2c", "dqn")
+"""Methods of which it is measured."""
+PRINTED_BATCH, ITS_SEQUENCES = 64, 4
+"""The paper's batch size, and slots of a sequence that divide it."""
 MINIBATCHES = {16: 4, 32: 4, 64: 4, 60: 10, 300: 10, 1_000: 10}
 """Transitions of a minibatch -> slots of its sequences: the paper's batch sizes need sequences that divide them."""
 
@@ -222,3 +235,96 @@ def bench_training(episodes: int = 3, repetitions: int = 3) -> dict[str, Any]:
         "by_minibatch": by_minibatch,
         "ppo_minibatch_64": float(np.median([_transitions_per_second(small, episodes) for _ in range(repetitions)])),
     }
+
+
+def scaled_scenario(devices: int) -> Scenario:
+    """`balanced` with more devices, servers in proportion, and 8 of them within reach of each device."""
+    scenario = load_scenario("balanced")
+    servers = max(1, round(scenario.servers * devices / scenario.devices))
+    return scenario.replace(devices=devices, servers=servers, reach=min(servers, scenario.servers))
+
+
+def _batches(name: str, devices: int) -> dict[str, dict[str, Any]]:
+    """Which batch -> hyperparameters with it; a method without one updates on all devices anyway."""
+    known = METHODS[name].hyperparameters
+    same = {"target_kl": None} if "target_kl" in known else {}  # so that no update ends early
+    if "batch_size" not in known:
+        return {"all devices": same}
+    same |= {"sequence_length": ITS_SEQUENCES} if "sequence_length" in known else {}
+    more = PRINTED_BATCH * devices // SCALES[0] // ITS_SEQUENCES * ITS_SEQUENCES
+    sizes = {"printed": PRINTED_BATCH, "in proportion": max(more, PRINTED_BATCH)}
+    return {batch: same | {"batch_size": size} for batch, size in sizes.items()}
+
+
+def _peak_memory() -> float | None:
+    """Most memory that this process has had [MB]; None where the system does not say."""
+    status = Path("/proc/self/status")
+    lines = status.read_text(encoding="utf-8").splitlines() if status.is_file() else []
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), None)
+
+
+def measure_scale(name: str, devices: int, batch: str, repetitions: int) -> dict[str, float | None]:
+    """What `bench_scale` says of a method with one of its batches on one network; memory is that of this process."""
+    torch.set_num_threads(1)
+    scenario, chosen = scaled_scenario(devices), METHODS[name]
+    begun = _peak_memory()
+    model = chosen.build(OffloadingVecEnv(scenario, seed=0), 0, **_batches(name, devices)[batch])
+    episodes = max(1, 2 * SCALES[0] // devices)
+    speed = max(_transitions_per_second(model, episodes) for _ in range(repetitions))
+    peak, env = _peak_memory(), OffloadingVecEnv(scenario, seed=0)
+    observations = env.reset().reshape(1, devices, -1)
+    policy = LearnedPolicy(model, chosen.history, chosen.counts == "greedy")
+    policy.reset(1)
+    decide = partial(policy, observations, env.has_task.reshape(1, -1))
+    return {
+        "transitions_per_second": speed,
+        "seconds_per_episode": scenario.decisions * devices / speed,
+        "decision_ms": 1e3 * best_time(decide, 0.3 * repetitions),
+        "memory_mb": None if peak is None or begun is None else peak - begun,
+    }
+
+
+_ALONE = "\n".join(
+    (
+        "import json, sys",
+        "from aiecof.agents.bench import measure_scale",
+        "print(json.dumps(measure_scale(*json.loads(sys.argv[1]))))",
+    )
+)
+"""A measurement in a process of its own: memory that was used once is not given back."""
+
+
+def bench_scale(
+    devices: Iterable[int] = SCALES, names: Iterable[str] = SCALED, repetitions: int = 2
+) -> dict[str, dict[str, dict[str, dict[str, float | None]]]]:
+    """Training and deciding for many devices, one thread: servers in proportion, 8 of them within reach of each.
+
+    devices : iterable of int
+        M.
+    names : iterable of str
+        Of `methods.METHODS`.
+    repetitions : int
+        Measurements, of which the best counts; the first also compiles and warms up.
+
+    Returns a dict, method -> which batch -> M -> `transitions_per_second` and `seconds_per_episode` of a training,
+    updates included, in processor time; `decision_ms`, what a trained policy takes for one decision of all devices; and
+    `memory_mb`, what training takes beside the imported packages at most (None where the system does not say). The
+    batch is "printed", 64 whatever M is, or "in proportion", 64 for 30 devices; A2C updates on all devices.
+    """
+    counts = [check_integer("devices", count, 1, 100_000) for count in devices]
+    chosen = [check_choice("method", name, tuple(METHODS)) for name in names]
+    check_integer("repetitions", repetitions, 1, 1_000)
+    found: dict[str, dict[str, dict[str, dict[str, float | None]]]] = {}
+    for name, count in itertools.product(chosen, counts):
+        for batch in _batches(name, count):
+            command = [
+                sys.executable,
+                "-W",
+                "ignore::UserWarning",
+                "-c",
+                _ALONE,
+                json.dumps([name, count, batch, repetitions]),
+            ]
+            printed = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
+            found.setdefault(name, {}).setdefault(batch, {})[str(count)] = json.loads(printed)
+    return found
