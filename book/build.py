@@ -2,7 +2,8 @@
 
 Notebook outputs are cached, and the cache looks only at the notebook: a changed formula in the package
 would leave yesterday's numbers on the page. So everything a notebook reads is fingerprinted, and the
-cache is dropped when the fingerprint changes, or when FORCE is set.
+cache is dropped when the fingerprint changes, or when FORCE is set. Pages are written anew, from cached
+outputs, when what they are made by has changed: configuration, contents or extensions.
 """
 
 import hashlib
@@ -19,9 +20,23 @@ import downloads
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ("aiecof/**/*.py", "aiecof/**/*.toml", "aiecof/**/*.json", "book/aiecof_book/**/*.py")
-INPUTS = (*SOURCES, "results/**/*", "_config.yml", "_toc.yml", "requirements.lock")
-STALE = (".jupyter_cache", ".doctrees", "html")
-USUAL = {"whole": "3 to 10 minutes on two cores", "changes": "seconds, and a minute or less for a changed notebook"}
+INPUTS = {
+    "outputs": (*SOURCES, "results/**/*", "requirements.lock"),
+    "pages": ("_config.yml", "_toc.yml", "book/*.py"),
+}
+"""What outputs of notebooks and pages are made from, apart from their own text."""
+STALE = {"whole": (".jupyter_cache", ".doctrees", "html"), "pages": (".doctrees", "html"), "changes": ()}
+"""Kind of a build -> what it has to make anew."""
+WORDS = {
+    "whole": "every notebook is executed",
+    "pages": "every page is written anew",
+    "changes": "only what has changed is executed",
+}
+USUAL = {
+    "whole": "3 to 10 minutes on two cores",
+    "pages": "a minute",
+    "changes": "seconds, and a minute or less for a changed notebook",
+}
 """How long a build takes where none of its kind has been measured."""
 STEP = re.compile(r"(reading sources|writing output)\.\.\. \[ *(\d+)%\]")
 EXECUTES, EXECUTED = re.compile(r"([\w-]+[/\\][\w.-]+): Executing"), re.compile(r"Executed notebook in ([\d.]+)")
@@ -29,9 +44,9 @@ NOISE = re.compile(r"\.\.\. \[ *\d+%\]|IPKernelApp|^myst(-nb)? v|Executing noteb
 COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
 
-def fingerprint(root: Path) -> str:
-    """Hash names and contents of all files that the notebooks depend on."""
-    files = {path for pattern in INPUTS for path in root.glob(pattern) if path.is_file()}
+def fingerprint(root: Path, what: str) -> str:
+    """Hash names and contents of all files that outputs of notebooks, or pages, depend on."""
+    files = {path for pattern in INPUTS[what] for path in root.glob(pattern) if path.is_file()}
     digest = hashlib.sha256(sys.version.encode())
     for path in sorted(files):
         content = path.read_bytes()
@@ -40,21 +55,21 @@ def fingerprint(root: Path) -> str:
     return digest.hexdigest()
 
 
-def drop_stale(root: Path, force: bool = False) -> bool:
-    """Remove what an earlier build left behind if its inputs have changed since; say whether it did.
+def drop_stale(root: Path, force: bool = False) -> str:
+    """Remove what an earlier build left behind if its inputs have changed since; returns the kind of the next build.
 
-    The new fingerprint is written before the build: whatever the build then caches belongs to it.
+    The new fingerprints are written before the build: whatever the build then caches belongs to them.
     """
     output = root / "_build"
-    stamp = output / "fingerprint"
-    current = fingerprint(root)
-    if not force and stamp.is_file() and stamp.read_text(encoding="ascii") == current:
-        return False
-    for name in STALE:
+    stamp = output / "fingerprints.json"
+    current = {what: fingerprint(root, what) for what in INPUTS}
+    known = json.loads(stamp.read_text(encoding="ascii")) if stamp.is_file() and not force else {}
+    kind = "changes" if known == current else "pages" if known.get("outputs") == current["outputs"] else "whole"
+    for name in STALE[kind]:
         shutil.rmtree(output / name, ignore_errors=True)
     output.mkdir(exist_ok=True)
-    stamp.write_text(current, encoding="ascii")
-    return True
+    stamp.write_text(json.dumps(current), encoding="ascii")
+    return kind
 
 
 def lasts(root: Path, kind: str) -> str:
@@ -117,9 +132,8 @@ def broken_equations(root: Path) -> list[str]:
 def main(root: Path = ROOT) -> int:
     """Build the book and return the exit code."""
     began = time.monotonic()
-    kind = "whole" if drop_stale(root, force=bool(os.environ.get("FORCE"))) else "changes"
-    what = {"whole": "every notebook is executed", "changes": "only what has changed is executed"}[kind]
-    print(f"Building the book: {what} ({lasts(root, kind)}).", flush=True)
+    kind = drop_stale(root, force=bool(os.environ.get("FORCE")))
+    print(f"Building the book: {WORDS[kind]} ({lasts(root, kind)}).", flush=True)
     if not render(root):
         print(f"The book was not built: see above, or {root / '_build/book.log'}.", file=sys.stderr)
         return 1

@@ -98,13 +98,21 @@ def test_a_failing_notebook_fails_the_build(book):
 
 
 @pytest.mark.parametrize(
-    "name", ["aiecof/deep/new.py", "aiecof/deep/new.toml", "book/aiecof_book/new.py", "results/table.csv", "_toc.yml"]
+    ("name", "what"),
+    [
+        ("aiecof/deep/new.py", "outputs"),
+        ("aiecof/deep/new.toml", "outputs"),
+        ("book/aiecof_book/new.py", "outputs"),
+        ("results/table.csv", "outputs"),
+        ("_toc.yml", "pages"),
+        ("book/page_parts.py", "pages"),
+    ],
 )
-def test_fingerprint_sees_every_input(book, name):
-    before = build.fingerprint(book)
+def test_fingerprint_sees_every_input(book, name, what):
+    before = build.fingerprint(book, what)
     (book / name).parent.mkdir(parents=True, exist_ok=True)
     (book / name).write_text("changed", encoding="utf-8")
-    assert build.fingerprint(book) != before
+    assert build.fingerprint(book, what) != before
 
 
 def test_fingerprint_tells_a_moved_boundary(book):
@@ -112,18 +120,29 @@ def test_fingerprint_tells_a_moved_boundary(book):
         (book / "aiecof/one.py").write_text(first)
         (book / "aiecof/two.py").write_text(second)
         if first == "ab":
-            before = build.fingerprint(book)
-    assert build.fingerprint(book) != before
+            before = build.fingerprint(book, "outputs")
+    assert build.fingerprint(book, "outputs") != before
 
 
-def test_only_a_change_or_force_drops_the_cache(book):
-    cached = book / "_build/.jupyter_cache/kept"
-    assert build.drop_stale(book)
-    cached.parent.mkdir()
-    cached.touch()
+def test_only_a_change_or_force_drops_what_is_cached(book):
+    outputs, pages = book / "_build/.jupyter_cache/kept", book / "_build/html/kept"
+
+    def build_again(**options):
+        kind = build.drop_stale(book, **options)
+        left = outputs.exists(), pages.exists()
+        for kept in (outputs, pages):
+            kept.parent.mkdir(exist_ok=True)
+            kept.touch()
+        return kind, left
+
+    assert build_again() == ("whole", (False, False))
     (book / "start.md").write_text("# Another text\n")
-    assert not build.drop_stale(book) and cached.exists()
-    assert build.drop_stale(book, force=True) and not cached.exists()
+    assert build_again() == ("changes", (True, True))
+    (book / "_toc.yml").write_text("format: jb-book\nroot: start\n")
+    assert build_again() == ("pages", (True, False))
+    write_formula(book, "frequency**3")
+    assert build_again() == ("whole", (False, False))
+    assert build_again(force=True) == ("whole", (False, False))
 
 
 def test_a_build_says_what_it_executes_and_how_long_it_takes(tmp_path, capsys):
