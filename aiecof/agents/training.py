@@ -2,7 +2,8 @@
 
 A run folder holds `run.json` (what was run, with which versions, how long it took), `curve.csv` (every metric of every
 training episode) and `checkpoint.safetensors` (weights, optimizer, replay buffer and random states: tensors only, no
-pickled code). A file is replaced only by a complete new one, and by one process at a time (`lock`).
+pickled code); a training on requests keeps them as `requests.npz`. A file is replaced only by a complete new one, and
+by one process at a time (`lock`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,13 +26,15 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
 from aiecof import __version__
-from aiecof.agents.learned import DESCRIPTION, LearnedPolicy, put_weights, read_tensors
+from aiecof.agents.learned import DESCRIPTION, LearnedPolicy, act_on, fitting, put_weights, read_tensors
 from aiecof.agents.learned import FORMAT as POLICY_FORMAT
 from aiecof.agents.methods import Method, method
 from aiecof.agents.policies import evaluate
 from aiecof.checks import InvalidInput, check_integer, check_kind
 from aiecof.envs import OffloadingVecEnv
+from aiecof.envs.spaces import check_trace
 from aiecof.files import alone, conform, read_json, reading, write_whole
+from aiecof.requests.tasks import RequestTrace, load_request_trace
 from aiecof.system.scenario import Scenario, scenario_from_dict
 from aiecof.system.simulator import Simulator
 from aiecof.system.workload import draw_trace
@@ -76,6 +80,10 @@ def _tensors(model: BaseAlgorithm) -> dict[str, th.Tensor]:
         used = len(array) if model.replay_buffer.full else model.replay_buffer.pos
         tensors[f"replay.{name}"] = th.from_numpy(array[:used])
     return {name: value.contiguous() for name, value in (tensors | _random_state()).items()}
+
+
+def _weights(tensors: dict[str, th.Tensor]) -> dict[str, th.Tensor]:
+    return {name.removeprefix("policy."): value for name, value in tensors.items() if name.startswith("policy.")}
 
 
 def _restore(model: BaseAlgorithm, tensors: dict[str, th.Tensor], counters: dict[str, Any]) -> None:
@@ -132,9 +140,22 @@ class Run:
     @property
     def fingerprint(self) -> str:
         """Hash of everything that decides the run but its length."""
-        chosen = [self.description[name] for name in ("method", "seed", "hyperparameters")]
+        names = ("method", "seed", "hyperparameters", "requests")
+        chosen = [self.description[name] for name in names if name in self.description]
         content = json.dumps([*chosen, self.scenario.fingerprint], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+    @cached_property
+    def requests(self) -> RequestTrace | None:
+        """What it is trained on in place of traces that its seed draws."""
+        if "requests" not in self.description:
+            return None
+        found = load_request_trace(self.folder / "requests.npz")
+        if found.checksum != self.description["requests"]:
+            raise InvalidInput(
+                "run.requests", str(self.folder / "requests.npz"), "the requests that the run began with"
+            )
+        return found
 
     @property
     def curve(self) -> pd.DataFrame:
@@ -165,16 +186,16 @@ class Run:
     def build(self, episode: int = 0) -> BaseAlgorithm:
         """The untrained algorithm, in front of training episode number `episode`."""
         seed = self.description["seed"]
-        env = OffloadingVecEnv(self.scenario, seed=seed, first=episode)
+        trace = self.requests and self.requests.training_trace
+        env = OffloadingVecEnv(self.scenario, seed=seed, first=episode, trace=trace)
         return self.method.build(env, seed, **self.description["hyperparameters"])
 
     def load(self) -> tuple[BaseAlgorithm, list[dict[str, float]]]:
         """The algorithm as the last checkpoint left it, and the curve up to there."""
         tensors, state = self._read()
         model = self.build(len(state["curve"]))
-        weights = {name.removeprefix("policy."): value for name, value in tensors.items() if name.startswith("policy.")}
         with reading("checkpoint", self.checkpoint, "the weights and the state of this network"):
-            put_weights(model, weights)
+            put_weights(model, _weights(tensors))
             _restore(model, tensors, state["counters"])
         return model, state["curve"]
 
@@ -190,24 +211,39 @@ class Run:
 
     def export(self, path: Path) -> None:
         """Write the network's weights and the run's description, all that is needed to act (`load_policy`)."""
-        weights = {
-            name.removeprefix("policy."): value for name, value in self._read()[0].items() if name.startswith("policy.")
-        }
-        write_whole(path, save(weights, {"format": POLICY_FORMAT, "run": json.dumps(self.description)}))
+        header = {"format": POLICY_FORMAT, "run": json.dumps(self.description)}
+        write_whole(path, save(_weights(self._read()[0]), header))
 
-    def policy(self, *, greedy: bool | None = None, seed: int = 0, streams: str = "episode") -> LearnedPolicy:
-        """What was learned, as a policy; by default with the kind of action that counts for its family."""
-        model, _ = self.load()
-        greedy = self.method.counts == "greedy" if greedy is None else greedy
-        return LearnedPolicy(model, self.method.history, greedy, seed, streams)
+    def policy(self, scenario: Scenario | None = None, **how: Any) -> LearnedPolicy:
+        """What was learned, ready to act on the run's scenario or another (`learned.fitting` says which).
+
+        The keywords are those of `learned.act_on`.
+        """
+        weights, shaped = _weights(self._read()[0]), fitting(self.description, scenario)
+        with reading("checkpoint", self.checkpoint, "the weights of this network"):
+            return act_on(shaped, self.description, weights, scenario=scenario, **how)
 
     def evaluate(
-        self, episodes: int = 20, *, greedy: bool | None = None, seed: int | None = None, streams: str = "episode"
+        self,
+        episodes: int = 20,
+        *,
+        scenario: Scenario | None = None,
+        seed: int | None = None,
+        **how: Any,
     ) -> Simulator:
-        """Play held-out traces of the run's network (or of another seed's) and return the finished simulator."""
-        seed = self.description["seed"] if seed is None else seed
-        trace = draw_trace(self.scenario, episodes, seed, split="evaluation")
-        return evaluate(self.policy(greedy=greedy, seed=seed, streams=streams), self.scenario, trace)
+        """Play held-out traces of the run's network, of another seed's or of another scenario's; the simulator after.
+
+        A run on requests plays those that were kept back, unless another scenario is asked for.
+
+        The other keywords are those of `policy`.
+        """
+        seed, scenario = self.description["seed"] if seed is None else seed, scenario or self.scenario
+        if self.requests and scenario == self.scenario:
+            trace = self.requests.evaluation_trace
+            trace = trace[: check_integer("episodes", episodes, 1, trace.episodes)]
+        else:
+            trace = draw_trace(scenario, episodes, seed, split="evaluation")
+        return evaluate(self.policy(scenario, seed=seed, **how), scenario, trace)
 
 
 class _Watch(BaseCallback):
@@ -239,15 +275,20 @@ def _describe(folder: Path, description: dict[str, Any]) -> None:
     write_whole(folder / "run.json", json.dumps({"format": _TRAINING} | description, indent=1).encode())
 
 
-def _open(folder: Path, description: dict[str, Any]) -> Run:
+def _open(folder: Path, description: dict[str, Any], requests: RequestTrace | None) -> Run:
     """The run in a folder, made now or begun earlier; one of another kind is refused."""
     description = json.loads(json.dumps(description))
     if not (folder / "run.json").exists():
+        if requests is not None:
+            requests.save(folder / "requests.npz")
         _describe(folder, description)
     run = Run(folder)
-    for name, value in description.items():
-        if name not in ("versions", "episodes") and run.description.get(name) != value:
-            found = run.scenario.name if name == "scenario" else run.description.get(name)
+    begun = run.description | {
+        "scenario": json.loads(json.dumps(asdict(run.scenario)))
+    }  # with fields of later versions
+    for name, value in ({"requests": None} | description).items():
+        if name not in ("versions", "episodes") and begun.get(name) != value:
+            found = run.scenario.name if name == "scenario" else begun.get(name)
             raise InvalidInput(f"folder.{name}", found, f"a run with the {name} asked for, or an empty folder")
     if run.description["episodes"] != description["episodes"]:
         raise InvalidInput("episodes", description["episodes"], f"{run.description['episodes']}, as the run began")
@@ -261,6 +302,7 @@ def train(
     seed: int,
     folder: str | Path,
     *,
+    requests: RequestTrace | None = None,
     checkpoint_every: int = 10,
     on_episode: Callable[[int], None] | None = None,
     **changes: Any,
@@ -271,6 +313,8 @@ def train(
         Training episodes; every one is `slots` x `devices` transitions.
     seed : int
         Of the network's weights, the exploration, the training traces and (`network="run"`) the clocks.
+    requests : RequestTrace or None
+        Learn from its training episodes, in turn; the scenario is its own, or one that differs in weights or readings.
     on_episode : callable
         Called with the number of episodes done.
     changes : object
@@ -282,10 +326,13 @@ def train(
     versions = {package: version(package) for package in PACKAGES} | {"aiecof": __version__}
     description = {"method": name, "scenario": asdict(scenario), "episodes": episodes}
     description |= {"seed": seed, "hyperparameters": values, "versions": versions}
+    if requests is not None:
+        check_trace(requests.trace, scenario, field="requests")
+        description["requests"] = requests.checksum
     if not (Path(folder) / "run.json").exists():
         method(name).check(scenario, seed, values)
     with alone(Path(folder)):
-        run = _open(Path(folder), description)
+        run = _open(Path(folder), description, requests)
         if not run.finished:
             run.go_on(_Watch(run, checkpoint_every, on_episode))
     return run
