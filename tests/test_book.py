@@ -19,7 +19,7 @@ import numpy as np
 import page_parts
 import pandas as pd
 import pytest
-from aiecof_book import page, reference, tables
+from aiecof_book import cover, page, reference, tables
 
 from aiecof import draw_trace
 from aiecof.checks import InvalidInput
@@ -347,6 +347,11 @@ def test_a_long_signature_is_cut_short_and_completed():
     assert [*reference.arguments(scenario.Weights)] == [*reference.arguments(draw_trace)] == []
     inherited = type("Inherited", (argparse.ArgumentParser,), {})
     assert [*reference.arguments(inherited)][-1] == "Its arguments are those of ``argparse.ArgumentParser``."
+
+
+def test_evidence_names_methods_in_words():
+    found = cover._in_words("advantage -58.3 [-113, 2.4]; as good: mixture-power-of-two, a2c, printed-plain")
+    assert found == "advantage −58.3 [−113, 2.4]; as good: coin (better of two), A2C, printed-plain"
 
 
 def test_a_page_marks_what_is_made():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
@@ -12,7 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from aiecof.drawing.style import GREY, WIDTH, called, styled
+from aiecof.drawing.style import GREY, METHODS, WIDTH, called, styled
 from aiecof.study import verdicts
 from aiecof.study.claims import Verdict
 from aiecof.study.statistics import mean_interval
@@ -70,11 +71,18 @@ def strip(found: Iterable[Verdict], page: str = "../notebooks/claims.html") -> s
     return f'<ul class="strip" aria-label="The claims of the paper and their verdicts">{"".join(squares)}</ul>'
 
 
+def _in_words(text: str) -> str:
+    """What a verdict rests on, with methods by their names and minus signs."""
+    text = re.sub(r"(?<![\w-])-(?=\d)", "\N{MINUS SIGN}", text)
+    names = {key: re.sub(", (.+)", r" (\1)", name) for key, name in METHODS.items()}  # they stand in lists
+    return re.sub(r"[a-z][a-z0-9-]*", lambda word: names.get(word[0], word[0]), text)
+
+
 def evidence(found: Iterable[Verdict]) -> str:
     """HTML of every claim with its verdict and the sentence it rests on, where the squares of `strip` lead."""
     entries = "".join(
         f'<dt id="{anchor(entry)}">{escape(entry.claim.statement)}</dt>'
-        f"<dd><b>{escape(entry.verdict.capitalize())}</b>: {escape(entry.evidence)}. "
+        f"<dd><b>{escape(entry.verdict.capitalize())}</b>: {escape(_in_words(entry.evidence))}. "
         f"<small>{escape(entry.claim.place)}</small></dd>"
         for entry in found
     )
