@@ -26,7 +26,7 @@ FORMATS = {
 MOST_BYTES = 4 * 10**9
 """Size of the largest file that is read [byte]."""
 _TIME_UNIT = {"azure": 1e-6, "mooncake": 1e-3}
-_BLOCK = 4_000
+_BLOCK = 500
 
 
 @dataclass(frozen=True)

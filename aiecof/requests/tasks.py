@@ -117,6 +117,8 @@ def request_trace(
     """
     check_integer("seed", seed, 0, 2**63)
     check_number("training_share", training_share, 0.0, 1.0, open_low=False)
+    if arrivals_per_slot is not None:
+        check_integer("arrivals_per_slot", arrivals_per_slot, 1, MOST_ROUNDS)
     good = (requests.size > 0.0) & (requests.work > 0.0)
     slot, episodes = _slots(requests.time[good], scenario, speed)
     device = requests.user
