@@ -92,7 +92,7 @@ def test_references_are_the_best_on_their_setting(name):
     """Against the results where they have all rules, else by playing them."""
     setting = suite.SETTINGS[name]
     known = [rule for rule, entry in POLICIES.items() if entry.information != COORDINATED]
-    coins = {share: rewards(name, "mixture-random", local_probability=share).mean() for share in grids.COINS}
+    coins = {share: rewards(name, "mixture-random", local_probability=share).mean() for share in suite.SHARES}
     assert max(coins, key=coins.get) == setting.coin
     means = {rule: rewards(name, rule).mean() for rule in known}
     assert max(means, key=means.get) == setting.rule

@@ -10,7 +10,7 @@ from aiecof.checks import InvalidInput
 from aiecof.metrics import METRICS
 from aiecof.study.evidence import FEWEST
 from aiecof.study.experiments import network
-from aiecof.study.grids import BOUND, EVALUATION
+from aiecof.study.grids import BOUND, COINS, EVALUATION
 from aiecof.study.store import read_table
 from aiecof.system.scenario import Scenario
 
@@ -28,6 +28,10 @@ REFERENCES = {
 """Whom every player is compared with -> in words."""
 
 
+SHARES = (0.1, 0.2, 0.3, 0.4, *COINS)
+"""Shares at home of the coins of which each setting has its best."""
+
+
 class Setting(NamedTuple):
     """A network of the suite, and who is best there without learning, by mean reward.
 
@@ -38,7 +42,7 @@ class Setting(NamedTuple):
     rule : str
         Of the package's rules as they are, the best that knows nothing, or no more than its own observation.
     coin : float
-        Share at home of the best coin (`grids.COINS`).
+        Share at home of the best coin (of `SHARES`).
     """
 
     name: str
@@ -59,6 +63,11 @@ SETTINGS: dict[str, Setting] = {
         Setting("plain", "printed", "arm_printed.csv", "greedy", 0.74),
         Setting("nine-rows", "printed", "arm_printed.csv", "mixture-power-of-two", 0.78),
         Setting("balanced", "", "table_iv.csv", "frugal", 0.82),
+        Setting("bursty", "", "requests.csv", "frugal", 0.98),
+        Setting("hidden-clocks", "", "recall.csv", "greedy", 0.82),
+        Setting("fading", "", "recall.csv", "threshold-power-of-two", 0.3),
+        Setting("background", "", "recall.csv", "threshold-random", 0.3),
+        Setting("beacons", "", "recall.csv", "threshold-random", 0.3),
     )
 }
 """Name -> setting; a line here is all that another one takes."""
@@ -73,7 +82,8 @@ def stored(method: str, setting: Setting) -> dict[str, np.ndarray]:
     if table is None or table.empty:
         return {}
     rows = table[(table["scenario"] == setting.name) & (table["method"] == method)]
-    rows = rows[rows["arm"] == setting.arm] if "arm" in rows else rows
+    for label, value in {"arm": setting.arm, "sees": "shown"}.items():
+        rows = rows[rows[label] == value] if label in rows else rows
     if rows["seed"].duplicated().any():
         raise InvalidInput("table", setting.table, f"one row a seed of {method} on {setting.name}")
     rows = rows.set_index("seed").reindex(SEEDS)
