@@ -8,6 +8,12 @@ import typer
 from aiecof.cli.chosen import Devices, ScenarioName, Settings, chosen_scenario
 from aiecof.cli.console import AsJson, number, print_json, print_table
 
+Speed = Annotated[
+    float | None, typer.Option(help="Seconds of the file in a second; by default what gives the scenario's load.")
+]
+Rounds = Annotated[
+    int | None, number("arrivals_per_slot", 1, "Rounds of decisions in a slot; by default as many as it takes.")
+]
 ROWS = {
     "count": "Requests, or tasks",
     "mean": "In a second, or slot",
@@ -32,13 +38,8 @@ def trace(
     format: Annotated[str, typer.Option(help="Its format: azure, burstgpt, mooncake or csv.")],
     scenario: ScenarioName = "balanced",
     out: Annotated[str | None, typer.Option(help="Where the trace goes, for --trace of other commands.")] = None,
-    speed: Annotated[
-        float | None, typer.Option(help="Seconds of the file in a second; by default for the scenario's load.")
-    ] = None,
-    arrivals_per_slot: Annotated[
-        int | None,
-        number("arrivals_per_slot", 1, "Rounds of decisions in a slot; by default as many as it takes."),
-    ] = None,
+    speed: Speed = None,
+    arrivals_per_slot: Rounds = None,
     seed: Annotated[int, number("seed", 0, "Seed of the network, and of who has a request.", 2**63)] = 0,
     devices: Devices = None,
     settings: Settings = None,
@@ -64,16 +65,17 @@ def trace(
     }
     if out is not None:
         made.save(out)
+    counts = {"episodes": made.trace.episodes, "training": made.training, "arrivals_per_slot": rounds}
     if as_json:
-        counts = {"episodes": made.trace.episodes, "training": made.training, "arrivals_per_slot": rounds}
         print_json(found | counts | {"left_out": made.left_out})
         return
     _print_statistics(f"{file} on {chosen.devices} devices", chosen.name, found)
-    print(f"  {rounds} round(s) a slot; {made.trace.episodes} episodes, of which {made.training} to train on")
+    print(
+        "  {episodes} episodes, of which {training} to train on; {arrivals_per_slot} round(s) a slot".format(**counts)
+    )
     for reason, count in made.left_out.items():
         print(f"  {count:,} of {len(requests):,} requests {REASONS[reason]}")
-    if out is not None:
-        print(f"  written to {out}")
+    print(f"  written to {out}" if out else "  not written: no --out")
 
 
 def _print_statistics(title: str, scenario: str, found: dict[str, dict[str, float]]) -> None:

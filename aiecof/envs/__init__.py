@@ -17,7 +17,8 @@ view                        made by                            a step is
 
 Every view plays the episodes 0, 1, 2, ... of its seed, one more at each reset: episode k is `draw_trace(scenario,
 seed=seed, first=k, split=split, network_seed=network_seed)`, so equal seeds give equal episodes. Without a seed the
-first reset draws one. `trace` among the options of a reset plays that trace instead, and leaves the count as it is.
+first reset draws one. A view made with `trace=` plays the episodes of that trace in turn; `trace` among the options of
+a reset plays one once, and leaves the count as it is.
 """
 
 from aiecof.doors import open_door
