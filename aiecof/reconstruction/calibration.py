@@ -131,7 +131,7 @@ def _measure(candidate: dict[str, Any], actions: np.ndarray, load: str) -> np.nd
     """
     count, episodes = actions.shape[:2]
     trace = _trace(*(candidate[name] for name in ("family", "workload_scale", "largest_size")), episodes)
-    repeated = Trace(**{name: np.concatenate([values] * count) for name, values in vars(trace).items()})
+    repeated = trace[np.tile(np.arange(trace.episodes), count)]
     run = Simulator(candidate_scenario(candidate | {"load": load}))
     run.run(repeated, actions.reshape(-1, *actions.shape[2:]))
 
