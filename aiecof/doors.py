@@ -16,6 +16,7 @@ EXTRAS = {
     "filelock": "study",
     "joblib": "study",
     "matplotlib": "study",
+    "moocore": "study",
     "optuna": "study",
     "pandas": "study",
     "pyarrow": "study",

@@ -16,7 +16,7 @@ ORDER = {
     "aiecof.requests": "formats tasks",
     "aiecof.envs": "spaces episodes rendering gymnasium_env slot_envs vector_env pettingzoo_env vec_env",
     "aiecof.agents": "policies rules memories heads networks dqn toppo central methods learned training bench",
-    "aiecof.study": "grids store statistics paper curves evidence verdicts claims "
+    "aiecof.study": "grids store statistics paper front curves evidence verdicts claims "
     "lower_bound print_limits trials beyond experiments own runner verify",
     "aiecof.drawing": "style figures",
     "aiecof.reconstruction": "reward_agreement calibration tuning edge_services",

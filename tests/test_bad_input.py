@@ -20,7 +20,7 @@ from aiecof.agents.learned import LearnedPolicy, load_policy
 from aiecof.checks import InvalidInput, check_choice, check_kind, check_memory, checked
 from aiecof.drawing import figures, style
 from aiecof.envs.spaces import check_trace
-from aiecof.study import claims, curves, experiments, paper, print_limits, runner, statistics, store
+from aiecof.study import claims, curves, experiments, front, paper, print_limits, runner, statistics, store
 from aiecof.study.lower_bound import lower_bound
 from aiecof.study.own import read_experiment
 from aiecof.study.verify import verify
@@ -520,7 +520,7 @@ def test_every_hyperparameter_has_limits_that_its_registered_values_keep():
 
 
 @pytest.mark.parametrize(
-    "module", [claims, curves, experiments, figures, paper, print_limits, runner, statistics, store, style]
+    "module", [claims, curves, experiments, figures, front, paper, print_limits, runner, statistics, store, style]
 )
 def test_every_public_function_of_the_study_checks_its_arguments(module):
     """An unknown keyword is the `TypeError` that Python makes of it."""

@@ -34,6 +34,7 @@ OTHERS = {
     "aiecof.agents": "gymnasium numpy pandas safetensors sb3_contrib stable_baselines3 torch",
     "aiecof.study": "joblib numpy pandas scipy",
     "aiecof.drawing": "matplotlib numpy pandas",
+    "aiecof.study.front": "moocore",
     "aiecof.study.lower_bound": "numba",
     "aiecof.study.runner": "torch",
     "aiecof.agents.bench": "sb3_contrib stable_baselines3 torch",
