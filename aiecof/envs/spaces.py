@@ -72,7 +72,8 @@ def observation_space(scenario: Scenario) -> spaces.Box:
     high[DEADLINE] = scenario.tau_max_slots / scenario.decisions
     others = scenario.slots * scenario.background_load
     bounds = {"wait_slots": device, "backlog_slots": server + others, "server_wait_slots": server + others}
-    bounds |= {"answered_delay_slots": max(device, server + others), "mean_energy": _most_energy(scenario)}
+    sent = float(scenario.tau_max_slots) if scenario.readings.edge_wait_from == "decision" else 0.0
+    bounds |= {"answered_delay_slots": max(device, server + others) + sent, "mean_energy": _most_energy(scenario)}
     for name, most in bounds.items():
         if name in fields:
             columns, scale = fields[name]
