@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -24,7 +25,7 @@ from aiecof.agents.methods import METHODS
 from aiecof.agents.policies import evaluate
 from aiecof.agents.rules import OWN, own_code
 from aiecof.board.adapters import HISTORY, MODEL, file_of, filled, knows, player
-from aiecof.board.suite import EPISODES, REFERENCES, SEEDS, SETTINGS, VERSION, stored
+from aiecof.board.suite import REFERENCES, SETTINGS, VERSION, OwnTasks, Setting, own_tasks, stored
 from aiecof.checks import InvalidInput, check_calls, check_choice, check_integer
 from aiecof.files import alone, digest, home, make_folder, read_json, reading, results_folder, write_whole
 from aiecof.metrics import METRICS
@@ -33,7 +34,6 @@ from aiecof.study.grids import BOUND
 from aiecof.study.statistics import mean_interval, paired_difference
 from aiecof.study.store import code_state
 from aiecof.study.verify import EQUAL
-from aiecof.system.workload import draw_trace
 
 FORMAT = "aiecof card 1"
 _SETTING = {"scenario": str, "values": {str: list}, "means": {str: list}, "less": {str: {str: list}}}
@@ -45,22 +45,22 @@ _GREEDY = {said: greedy for greedy, said in ACTIONS.items()}
 LEVEL, SLACK = 0.999, 0.1
 """What a model may differ by on another processor: an interval of this level that holds 0, and on each network this
 share of the spread between networks."""
+Where = Setting | OwnTasks
 Values = dict[str, np.ndarray]
 """Metric -> one mean over the episodes of each network, (seeds,)."""
 
 
-def measure(place: str, name: str, seed: int, greedy: bool | None = None) -> dict[str, float]:
+def measure(place: str, setting: Where, seed: int, greedy: bool | None = None) -> dict[str, float]:
     """Play the held-out episodes of a network: metric -> mean."""
-    setting = SETTINGS[name]
     scenario, policy = setting.scenario, player(place, setting, seed, greedy)
     with own_code(filled(place, setting, seed)) if file_of(place) else nullcontext():
-        metrics = evaluate(policy, scenario, draw_trace(scenario, EPISODES, seed)).metrics()
+        metrics = evaluate(policy, scenario, setting.tasks(seed)).metrics()
     return {metric: float(np.mean(metrics[metric])) for metric in METRICS}
 
 
-def _part(folder: Path, work: tuple[str, str, int], greedy: bool | None) -> tuple[tuple, dict[str, float]]:
+def _part(folder: Path, work: tuple[str, Where, int], greedy: bool | None) -> tuple[tuple, dict[str, float]]:
     """`measure`, or what an earlier comparison left of it, and of what."""
-    path = folder / f"{hashlib.sha256(work[0].encode()).hexdigest()[:8]}-{work[1]}-{work[2]}.json"
+    path = folder / f"{hashlib.sha256(work[0].encode()).hexdigest()[:8]}-{work[1].name}-{work[2]}.json"
     if path.exists():
         return work, read_json("part", path, dict.fromkeys(METRICS, float))
     found = measure(*work, greedy)
@@ -74,21 +74,21 @@ def _from_trials(place: str) -> bool:
 
 
 def _play(
-    place: str, names: list[str], greedy: bool | None, jobs: int, folder: Path, progress: Callable[[int, int], None]
+    place: str, where: list[Where], greedy: bool | None, jobs: int, folder: Path, progress: Callable[[int, int], None]
 ) -> dict[str, dict[str, Values]]:
     """Player -> setting -> what it came to, for a player and all whom it is compared with."""
     found, work = {}, []
     for who in dict.fromkeys((place, *REFERENCES)):
         if _from_trials(who):
-            found[who] = {name: stored(who, SETTINGS[name]) for name in names}
+            found[who] = {setting.name: stored(who, setting) for setting in where}
         else:
-            found[who] = {name: {metric: np.full(len(SEEDS), np.nan) for metric in METRICS} for name in names}
-            work += [(who, name, seed) for name in names for seed in SEEDS]
+            found[who] = {s.name: {metric: np.full(len(s.seeds), np.nan) for metric in METRICS} for s in where}
+            work += [(who, setting, seed) for setting in where for seed in setting.seeds]
     calls = (delayed(_part)(folder, entry, greedy if entry[0] == place else None) for entry in work)
     finished = Parallel(n_jobs=jobs, return_as="generator_unordered", pre_dispatch=jobs, **workers())(calls)
-    for done, ((who, name, seed), metrics) in enumerate(finished, 1):
+    for done, ((who, setting, seed), metrics) in enumerate(finished, 1):
         for metric, value in metrics.items():
-            found[who][name][metric][SEEDS.index(seed)] = value
+            found[who][setting.name][metric][setting.seeds.index(seed)] = value
         progress(done, len(work))
     return found
 
@@ -102,13 +102,13 @@ def _array(values: list[float | None]) -> np.ndarray:
     return np.array([np.nan if value is None else value for value in values], float)
 
 
-def summarised(place: str, name: str, found: dict[str, dict[str, Values]]) -> dict[str, Any]:
+def summarised(place: str, setting: Where, found: dict[str, dict[str, Values]]) -> dict[str, Any]:
     """What a card says of a setting.
 
     found : dict
         Player -> setting -> what it came to, for the player and those of `REFERENCES` that have been computed there.
     """
-    values = {who: {metric: _numbers(found[who][name].get(metric, ())) for metric in METRICS} for who in found}
+    values = {who: {metric: _numbers(found[who][setting.name].get(metric, ())) for metric in METRICS} for who in found}
     arrays = {who: {m: _array(numbers) for m, numbers in entry.items() if numbers} for who, entry in values.items()}
     own, less = arrays[place], {}
     for who in (who for who in REFERENCES if who != place):
@@ -116,29 +116,29 @@ def summarised(place: str, name: str, found: dict[str, dict[str, Values]]) -> di
         if shared:
             less[who] = {metric: _numbers(paired_difference(own[metric], arrays[who][metric])) for metric in shared}
     return {
-        "scenario": SETTINGS[name].scenario.fingerprint,
+        "scenario": setting.scenario.fingerprint,
         "values": {metric: values[place][metric] for metric in own},
         "means": {metric: _numbers(mean_interval(own[metric], within=METRICS[metric].within)) for metric in own},
         "less": less,
     }
 
 
-def _digests(place: str, names: Iterable[str]) -> str:
+def _digests(place: str, where: Iterable[Where]) -> str:
     """Hash of the file of a player, or of all its files; "" if it has none."""
     if not (file := file_of(place)):
         return ""
-    files = sorted({filled(file, SETTINGS[name], seed) for name in names for seed in SEEDS})
+    files = sorted({filled(file, setting, seed) for setting in where for seed in setting.seeds})
     found = [digest(Path(path)) for path in files]
     return found[0] if len(found) == 1 else hashlib.sha256(" ".join(found).encode()).hexdigest()
 
 
-def _described(place: str, names: list[str], greedy: bool | None) -> dict[str, str]:
+def _described(place: str, where: list[Where], greedy: bool | None) -> dict[str, str]:
     """What a player is and knows; who cannot play on one of the settings is refused before anything is played."""
     if not _from_trials(place):
-        policies = [player(place, SETTINGS[name], 0, greedy) for name in names]
+        policies = [player(place, setting, setting.seeds[0], greedy) for setting in where]
         actions = ACTIONS[getattr(policies[0], "greedy", None)]
-        return {"sha256": _digests(place, names), "information": knows(policies[0], place), "actions": actions}
-    if missing := [name for name in names or SETTINGS if not stored(place, SETTINGS[name])]:
+        return {"sha256": _digests(place, where), "information": knows(policies[0], place), "actions": actions}
+    if missing := [setting.name for setting in where or SETTINGS.values() if not stored(place, setting)]:
         raise InvalidInput("scenario", missing[0], f"a setting on which the results have trials of {place}")
     known = "all tasks beforehand"
     if place != BOUND:
@@ -150,6 +150,7 @@ def compare(
     place: str,
     scenarios: list[str] | None = None,
     *,
+    trace: Path | None = None,
     greedy: bool | None = None,
     out: Path | None = None,
     jobs: int = 1,
@@ -162,6 +163,8 @@ def compare(
         The player, as `adapters.player` takes it, or a learned method, or the bound, of which the results have trials.
     scenarios : list of str or None
         Settings; None takes all of the suite, or those on which the results have trials.
+    trace : Path or None
+        Requests of a user's own, as `aiecof trace` wrote them, to play in the place of the suite.
     out : Path or None
         Where the card is saved; the player's file is then named as seen from there.
     jobs, folder, progress
@@ -169,18 +172,28 @@ def compare(
         call with the networks played and all of them.
     """
     jobs = check_integer("jobs", jobs, 1, 1_024)
-    usual = [name for name, setting in SETTINGS.items() if not _from_trials(place) or stored(place, setting)]
-    names = [check_choice("scenario", name, tuple(SETTINGS)) for name in dict.fromkeys(scenarios or usual)]
-    described = _described(place, names, greedy)
+    if trace is not None:
+        suite, where = f"requests {digest(trace)[:16]}", [own_tasks(trace)]
+    else:
+        suite, usual = VERSION, [name for name, s in SETTINGS.items() if not _from_trials(place) or stored(place, s)]
+        names = [check_choice("scenario", name, tuple(SETTINGS)) for name in dict.fromkeys(scenarios or usual)]
+        where = [SETTINGS[name] for name in names]
+    described = _described(place, where, greedy)
     if out is not None:
         make_folder("out", out.parent)
-    with _kept(folder, place, described["sha256"], str(greedy)) as kept:
-        found = _play(place, names, greedy, jobs, kept, progress)
-        card = {"format": FORMAT, "suite": VERSION, "version": __version__, "policy": _seen_from(place, out)}
-        card |= described | {"settings": {name: summarised(place, name, found) for name in names}}
+    with _kept(folder, place, described["sha256"], suite, str(greedy)) as kept:
+        found = _play(place, where, greedy, jobs, kept, progress)
+        card = {"format": FORMAT, "suite": suite, "version": __version__, "policy": _seen_from(place, out)}
+        card |= described | {"settings": {setting.name: summarised(place, setting, found) for setting in where}}
         if out is not None:
-            write_whole(out, (json.dumps(card, indent=1, allow_nan=False) + "\n").encode())
+            write_whole(out, _written(card).encode())
     return card
+
+
+def _written(card: dict[str, Any]) -> str:
+    """A card as JSON, each list of numbers in a line."""
+    text = json.dumps(card, indent=1, allow_nan=False) + "\n"
+    return re.sub(r"\[[^\[\]]*\]", lambda numbers: re.sub(r"\s+", " ", numbers[0]), text)
 
 
 @contextmanager
@@ -257,31 +270,32 @@ def verify_card(
     """
     jobs, path = check_integer("jobs", jobs, 1, 1_024), Path(path)
     card = read_card(path)
-    place, names, greedy = _place(card, path), [*card["settings"]], _GREEDY.get(card["actions"])
-    for key, value in _described(place, names, greedy).items():
+    place, greedy = _place(card, path), _GREEDY.get(card["actions"])
+    where = [SETTINGS[name] for name in card["settings"]]
+    for key, value in _described(place, where, greedy).items():
         if card[key] != value:
             return Check("differs", math.nan, f"{key}: the card says {card[key]!r}, and it is {value!r}")
     with _kept(folder, place, card["sha256"], card["actions"]) as kept:
-        found = _play(place, names, greedy, jobs, kept, progress)
+        found = _play(place, where, greedy, jobs, kept, progress)
     with reading("card", path, "an undamaged card"):
-        checks = [_check(place, name, card["settings"][name], found) for name in names]
+        checks = [_check(place, setting, card["settings"][setting.name], found) for setting in where]
     return max(checks, key=lambda check: (check.why != "", check.outcome == "plausible", check.difference))
 
 
-def _check(place: str, name: str, said: dict[str, Any], found: dict[str, dict[str, Values]]) -> Check:
+def _check(place: str, setting: Where, said: dict[str, Any], found: dict[str, dict[str, Values]]) -> Check:
     """Whether a setting of a card is as it is found, and whether the rest of it follows from its values."""
-    again = summarised(place, name, found)
+    again = summarised(place, setting, found)
     own = {metric: _array(numbers) for metric, numbers in said["values"].items()}
-    follows = summarised(place, name, found | {place: {name: own}})
+    follows = summarised(place, setting, found | {place: {setting.name: own}})
     if said["scenario"] != again["scenario"] or not _flat(said).keys() == _flat(follows).keys() == _flat(again).keys():
-        return Check("differs", math.nan, f"{name}: another network, or other metrics and players")
+        return Check("differs", math.nan, f"{setting.name}: another network, or other metrics and players")
     units = {metric: max(float(np.nanmean(np.abs(values))), EQUAL) for metric, values in own.items()}
     worst, outcome = 0.0, "equal"
     for (part, metric), numbers in _flat(said).items():
         true = _flat(again if part == "values" else follows)[part, metric]
         difference = _apart(numbers, true, units[metric])
         if difference > EQUAL and not (part == "values" and MODEL.fullmatch(place) and _alike(numbers, true)):
-            return Check("differs", difference, f"{name}: {metric} of its {part} comes to other numbers")
+            return Check("differs", difference, f"{setting.name}: {metric} of its {part} comes to other numbers")
         outcome = "plausible" if difference > EQUAL else outcome
         worst = max(worst, difference)
     return Check(outcome, worst)

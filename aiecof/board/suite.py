@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from aiecof.agents.policies import evaluate
+from aiecof.agents.rules import COORDINATED, POLICIES, make_policy
 from aiecof.checks import InvalidInput
 from aiecof.metrics import METRICS
+from aiecof.requests.tasks import load_request_trace
 from aiecof.study.evidence import FEWEST
 from aiecof.study.experiments import network
 from aiecof.study.grids import BOUND, COINS, EVALUATION
 from aiecof.study.store import read_table
 from aiecof.system.scenario import Scenario
+from aiecof.system.workload import Trace, draw_trace
 
 VERSION = "1"
 """Another one for whatever changes a number on a card; cards of different versions are not compared."""
@@ -56,6 +62,55 @@ class Setting(NamedTuple):
         """The network, under its arm."""
         return network(self.name, self.arm)
 
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The networks."""
+        return SEEDS
+
+    def tasks(self, seed: int) -> Trace:
+        """The held-out episodes on a network."""
+        return draw_trace(self.scenario, EPISODES, seed)
+
+
+class OwnTasks(NamedTuple):
+    """Requests of a user's own in the place of a setting, as `aiecof trace` wrote them; its seeds are episodes."""
+
+    name: str
+    path: Path
+    rule: str
+    coin: float
+    table: str = ""
+
+    @property
+    def scenario(self) -> Scenario:
+        """The network, as the file has it."""
+        return _opened(self.path).scenario
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The episodes kept back."""
+        return tuple(range(_opened(self.path).evaluation_trace.episodes))
+
+    def tasks(self, seed: int) -> Trace:
+        """One of them."""
+        return _opened(self.path).evaluation_trace[seed : seed + 1]
+
+
+_opened = lru_cache(maxsize=1)(load_request_trace)
+
+
+def own_tasks(path: Path) -> OwnTasks:
+    """Requests of a user's own, and who is best on them without learning: every rule and coin plays."""
+    own = _opened(path)
+    trace, scenario = own.evaluation_trace, own.scenario
+
+    def reward(rule: str, **parameters: float) -> float:
+        return float(evaluate(make_policy(rule, scenario, **parameters), scenario, trace).metrics()["reward"].mean())
+
+    rules = {name: reward(name) for name, entry in POLICIES.items() if entry.information != COORDINATED}
+    coins = {share: reward("mixture-random", local_probability=share) for share in SHARES}
+    return OwnTasks(scenario.name, Path(path), max(rules, key=rules.get), max(coins, key=coins.get))
+
 
 SETTINGS: dict[str, Setting] = {
     setting.name: setting
@@ -73,7 +128,7 @@ SETTINGS: dict[str, Setting] = {
 """Name -> setting; a line here is all that another one takes."""
 
 
-def stored(method: str, setting: Setting) -> dict[str, np.ndarray]:
+def stored(method: str, setting: Setting | OwnTasks) -> dict[str, np.ndarray]:
     """Metric -> mean of each network, (seeds,), as the results have it for a learned method or the bound.
 
     NaN for a network that has not been computed; a metric with fewer than `FEWEST` is left out.

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from aiecof.checks import InvalidInput
+from aiecof.cli.chosen import OwnTrace
 from aiecof.cli.console import AsJson, print_json, print_table, progress_bar
 from aiecof.cli.results import Folder, Jobs
 from aiecof.files import plain_name
@@ -21,6 +23,7 @@ def compare(
         typer.Argument(help="file.py:Class, a model (model.zip:PPO, model.onnx), a rule, or a method with results."),
     ],
     scenario: Annotated[list[str] | None, typer.Option(help="Only this setting of the suite; repeatable.")] = None,
+    trace: OwnTrace = None,
     greedy: Annotated[
         bool | None, typer.Option("--greedy/--sampled", help="How a model acts; by default as its family is judged.")
     ] = None,
@@ -37,9 +40,11 @@ def compare(
 
     name = policy.rpartition(":")[2] if ".py:" in policy else Path(policy.rpartition(":")[0] or policy).stem
     place = Path(out) if out else Path(f"{plain_name(name)}.card.json")
-    work = Path(folder) if folder else None
+    if trace and scenario:
+        raise InvalidInput("scenario", scenario[0], "none beside a trace, which has its own")
+    where = {"scenarios": scenario, "trace": Path(trace) if trace else None, "folder": Path(folder) if folder else None}
     with progress_bar("Playing") as update:
-        card = cards.compare(policy, scenario, greedy=greedy, out=place, jobs=jobs, folder=work, progress=update)
+        card = cards.compare(policy, **where, greedy=greedy, out=place, jobs=jobs, progress=update)
     if as_json:
         print_json(card)
         return
@@ -98,7 +103,9 @@ def _print_setting(setting: str, section: dict[str, Any]) -> None:
     ]
     networks = max(len(values) for values in section["values"].values())
     heads = [f"less {REFERENCES[who]}" for who in others]
-    print_table(f"{setting}: means over {networks} networks, 95 % intervals", ["", "Mean", *heads], rows)
+    print_table(
+        f"{setting}: means over {networks} networks (of a trace, episodes), 95 % intervals", ["", "Mean", *heads], rows
+    )
     missing = [words for who, words in REFERENCES.items() if who not in others]
     if missing:
         print(f"  left out, being itself or without results there: {', '.join(missing)}\n")
