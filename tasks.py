@@ -85,7 +85,7 @@ def test() -> None:
 def clients() -> None:
     """install other libraries into .venv and have them learn in the environments"""
     pip("--constraint", CONSTRAINTS, "--editable", ".[clients]")
-    python("-m", "pytest", "-n", "2", "-m", "clients", "tests/test_clients.py")
+    python("-m", "pytest", "-n", "2", "-m", "clients", "tests/test_clients.py", "tests/test_board.py")
 
 
 def check() -> None:

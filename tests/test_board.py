@@ -22,6 +22,8 @@ from aiecof.cli.app import app
 from aiecof.envs import OffloadingVecEnv
 from aiecof.files import results_folder
 from aiecof.metrics import METRICS
+from aiecof.requests.formats import Requests
+from aiecof.requests.tasks import request_trace
 from aiecof.study import grids
 from aiecof.study.store import read_table
 from aiecof.system.observations import observation_width
@@ -201,6 +203,35 @@ def test_an_interrupted_comparison_goes_on(place, monkeypatch):
 def test_processes_come_to_the_same(place):
     whole = compared(place)
     assert compared(place, jobs=2) == whole
+
+
+def test_requests_of_ones_own_take_the_place_of_the_suite(place, monkeypatch):
+    """Two held-out episodes: the best rule and coin are found by playing, and all play those very tasks."""
+    rng = np.random.default_rng(0)
+    count = 3_000
+    requests = Requests(
+        name="mine",
+        time=np.linspace(0.0, 200.0, count),
+        size=rng.uniform(1, 9, count),
+        work=np.ones(count),
+        user=None,
+    )
+    own = request_trace(requests, BALANCED.scenario.replace(devices=6, slots=50), arrivals_per_slot=1)
+    own.save(place / "mine.npz")
+    monkeypatch.setattr(suite, "POLICIES", {name: POLICIES[name] for name in ("frugal", "always-local", "random")})
+    card = compared(place, scenarios=(), trace=place / "mine.npz", out=place / "card.json")
+    [(name, section)] = card["settings"].items()
+    assert name == own.scenario.name and card["suite"].startswith("requests ")
+    kept = own.evaluation_trace
+    assert len(section["values"]["reward"]) == kept.episodes > 1
+    alone = evaluate(make_policy("frugal", own.scenario), own.scenario, kept).metrics()
+    gap = np.array(section["values"]["delay"]) - alone["delay"]
+    assert section["less"].keys() == {"best-rule", "best-coin"}
+    assert section["less"]["best-rule"]["delay"][0] == pytest.approx(gap.mean())
+    with pytest.raises(InvalidInput, match="card.suite: got 'requests"):
+        cards.verify_card(place / "card.json")
+    done = command("compare", "frugal", "--trace", place / "mine.npz", "--scenario", "plain", "--out", place / "a.json")
+    assert done.exit_code == 2 and "scenario: got 'plain', allowed: none beside a trace" in done.stderr
 
 
 # --- cards that hold, and cards that do not --------------------------------------------------------------------------
