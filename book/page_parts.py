@@ -17,7 +17,7 @@ from sphinx.ext import autosummary
 from sphinx.util.nodes import make_refnode
 
 MARKER = re.compile(r"<!-- (api|front door|commands|clone)(?: ?([a-z]*)) -->")
-PUBLISHED = ("*.csv", "*.json", "*.parquet", "paper/*.csv", "policies/*.safetensors", "board/*/*")
+PUBLISHED = ("*.csv", "*.json", "*.parquet", "paper/*.csv", "policies/*.safetensors", "board/*/*.json", "board/*/*.py")
 
 
 def repository_address(app) -> str:
