@@ -41,14 +41,19 @@ MINIBATCHES = {16: 4, 32: 4, 64: 4, 60: 10, 300: 10, 1_000: 10}
 """Transitions of a minibatch -> slots of its sequences: the paper's batch sizes need sequences that divide them."""
 
 
-def best_time(run: Callable[[], object], seconds: float = 1.0) -> float:
-    """Shortest time of a call [s], of as many as fit in `seconds`, after one that compiles and warms up."""
+def best_time(run: Callable[[], object], seconds: float = 1.0, clock: Callable[[], float] | None = None) -> float:
+    """Shortest time of a call [s], of as many as fit in `seconds`, after one that compiles and warms up.
+
+    clock : callable, optional
+        By default `time.perf_counter`.
+    """
+    clock = clock or time.perf_counter
     run()
     times = []
     while sum(times) < seconds or len(times) < 3:
-        start = time.perf_counter()
+        start = clock()
         run()
-        times.append(time.perf_counter() - start)
+        times.append(clock() - start)
     return min(times)
 
 
@@ -279,7 +284,7 @@ def measure_scale(name: str, devices: int, batch: str, repetitions: int) -> dict
     return {
         "transitions_per_second": speed,
         "seconds_per_episode": scenario.decisions * devices / speed,
-        "decision_ms": 1e3 * best_time(decide, 0.3 * repetitions),
+        "decision_ms": 1e3 * best_time(decide, 0.3 * repetitions, time.process_time),
         "memory_mb": None if peak is None or begun is None else peak - begun,
     }
 
@@ -306,10 +311,11 @@ def bench_scale(
     repetitions : int
         Measurements, of which the best counts; the first also compiles and warms up.
 
-    Returns a dict, method -> which batch -> M -> `transitions_per_second` and `seconds_per_episode` of a training,
-    updates included, in processor time; `decision_ms`, what a trained policy takes for one decision of all devices; and
-    `memory_mb`, what training takes beside the imported packages at most (None where the system does not say). The
-    batch is "printed", 64 whatever M is, or "in proportion", 64 for 30 devices; A2C updates on all devices.
+    Returns a dict, method -> which batch -> M -> `transitions_per_second` and `seconds_per_episode` of a training with
+    its updates; `decision_ms`, what a trained policy takes for one decision of all devices; and `memory_mb`, what
+    training takes beside the imported packages at most (None where the system does not say). Times are processor times,
+    which on one thread are those of a core that nobody else uses. The batch is "printed", 64 whatever M is, or "in
+    proportion", 64 for every 30 devices; A2C updates on all devices.
     """
     counts = [check_integer("devices", count, 1, 100_000) for count in devices]
     chosen = [check_choice("method", name, tuple(METHODS)) for name in names]
