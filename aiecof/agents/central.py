@@ -58,7 +58,8 @@ class CentralPolicy(MlpPolicy):
     (arXiv:2103.01955): agents share one policy, which acts on what an agent sees itself; the value function, needed in
     training only, sees the state of all and what is the agent's own (their agent-specific global state). Theirs is as
     long as there are agents; here the other devices come as mean, standard deviation and maximum. Not taken over:
-    normalised values, the Huber loss and recurrent layers, so that `ppo` and `mappo` differ in the critic alone.
+    normalised values, the Huber loss and recurrent layers, so that `ppo` and `mappo` differ in the critic, and in the
+    learning rate that suits each best.
     """
 
     views = VIEWS

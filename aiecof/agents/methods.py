@@ -232,7 +232,7 @@ METHODS: dict[str, Method] = {
             _TOPPO | {"learning_rate": (3e-4, TUNED), "critic_learning_rate": (3e-4, TUNED)},
             _LSTM | {"memory": "transformer"},
         ),
-        Method("mappo", "extension", "2 layers, critic of the whole network", PPO, CentralPolicy, _PPO | _FAST, _MLP),
+        Method("mappo", "extension", "2 layers, critic of the whole network", PPO, CentralPolicy, _PPO, _MLP),
     )
 }
 """Name -> method: the seven learned rows of Table IV, two ablations, the paper's future work, and a central critic."""

@@ -81,6 +81,7 @@ METHODS = NAMES | {
     "ppo": "PPO",
     "ppo-stacked": "PPO, 4 observations",
     "toppo-transformer": "TOPPO, Transformer",
+    "mappo": "MAPPO",
     "always-local": "always at home",
     "greedy": "greedy",
     "greedy-coordinated": "greedy, coordinated",
