@@ -2,7 +2,12 @@
 
 import hashlib
 import json
+import os
+import re
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -640,7 +645,7 @@ def test_onnx(tmp_path):
 
 
 def test_onnx_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
     (tmp_path / "net.onnx").write_bytes(b"")
     done = command("compare", tmp_path / "net.onnx", "--scenario", "balanced", "--folder", tmp_path)
     assert done.exit_code == 2 and "pip install 'aiecof[clients]'" in done.stderr
@@ -726,3 +731,40 @@ def test_cards_hold_no_path():
     for path in (results_folder() / "board").rglob("card.json"):
         policy = cards.read_card(path)["policy"]
         assert not Path(policy).is_absolute() and ".." not in policy
+
+
+# --- the page --------------------------------------------------------------------------------------------------------
+
+PAGE = Path(__file__).resolve().parent.parent / "notebooks/board.ipynb"
+FENCE = re.compile(r"```\{code-block\} (\w+)\n(?::caption: (\S+)\n\n)?(.*?)```", re.DOTALL)
+
+
+@pytest.mark.slow
+def test_the_page_is_all_that_it_takes(tmp_path):
+    """A rule of ten lines and a model of Stable-Baselines3, from the text of the page and nothing else."""
+    cells = json.loads(PAGE.read_text(encoding="utf-8"))["cells"]
+    text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    lines = []
+    for language, caption, body in FENCE.findall(text):
+        if language == "python":
+            (tmp_path / caption).write_text(body, encoding="utf-8")
+            if "class " in body:
+                assert len([line for line in body.splitlines() if line]) <= 10
+        else:
+            lines += body.split("\n")
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    for line in filter(None, lines):
+        program, *words = line.split()
+        start = [sys.executable, *(["-m", "aiecof"] if program == "aiecof" else [])]
+        begun = time.monotonic()
+        done = subprocess.run([*start, *words], cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        print(f"{line}: {time.monotonic() - begun:.0f} s")
+    rule, model = (json.loads((tmp_path / f"{name}.card.json").read_text()) for name in ("Patient", "model"))
+    assert rule["settings"].keys() == suite.SETTINGS.keys() and model["settings"].keys() == {"balanced"}
+    assert rule["information"] == "its queue and the servers'" and model["actions"] == "sampled"
+    always_local = json.loads((results_folder() / "board/always-local/card.json").read_text())
+    for card in (rule, model):
+        balanced = card["settings"]["balanced"]
+        assert balanced["less"].keys() == suite.REFERENCES.keys()
+        assert balanced["means"]["reward"][1] > always_local["settings"]["balanced"]["means"]["reward"][2]
