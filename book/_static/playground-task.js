@@ -329,7 +329,7 @@ playground.mount("task", ({ scenarios }) => {
     element(
       "div",
       { class: "pg-controls" },
-      field("Scenario", scenario),
+      field("Network", scenario),
       element("button", { type: "button", "data-name": "reset", click: load }, "Back to its values"),
     ),
     element("div", { class: "pg-sliders" }, ...Object.values(sliders).map(({ row }) => row)),
