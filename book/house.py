@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 HOMES = {"aiecof": ROOT / "aiecof", "aiecof_book": ROOT / "book/aiecof_book"}
 ORDER = {
     "aiecof": "checks metrics doors files processes",
-    "aiecof.system": "scenario model workload objective observations kernels simulator reference",
+    "aiecof.system": "scenario model workload objective observations compiling views kernels simulator reference",
     "aiecof.requests": "formats tasks",
     "aiecof.envs": "spaces episodes rendering gymnasium_env slot_envs vector_env pettingzoo_env vec_env",
     "aiecof.agents": "policies rules memories heads networks dqn toppo central methods learned training bench",
@@ -22,7 +22,7 @@ ORDER = {
     "aiecof.reconstruction": "reward_agreement calibration tuning edge_services",
     "aiecof.board": "suite adapters cards",
     "aiecof.cli": "console chosen results board requests app",
-    "aiecof_book": "blind tables page cover reference toy optimum complexity equations playground",
+    "aiecof_book": "blind tables page cover reference toy optimum recall complexity equations playground",
 }
 """Folder -> its modules; each imports only what stands before it. The facts of `study` end with `claims`."""
 START, END = "<!-- house: drawn by book/house.py -->\n", "<!-- end of the house -->\n"

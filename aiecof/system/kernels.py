@@ -5,27 +5,13 @@ an episode: counting references to arrays costs more than the equations do. `p` 
 `simulator.parameters` makes of a scenario. With `NUMBA_DISABLE_JIT=1` all of this is plain Python to step through.
 """
 
-import hashlib
 from collections import namedtuple
-from pathlib import Path
 
-import numba
 import numpy as np
-from numba import njit
 
-from aiecof.files import cache_folder
-from aiecof.system import model, objective, observations
-from aiecof.system.observations import DEADLINE, SERVERS, SIZE, TASK_INDEX, WAIT, WORKLOAD
-
-# Numba's cache looks only at the file of the function it compiles: without a folder of its own for each state of the
-# equations, a changed formula in `model` or `objective` would go on running in its old, cached form.
-_SOURCES = [Path(source.__file__) for source in (model, objective, observations)] + [Path(__file__)]
-_HASH = hashlib.sha256(b"".join(path.read_bytes() for path in _SOURCES)).hexdigest()[:12]
-_OTHERS_CACHE = numba.config.CACHE_DIR
-_CACHE = cache_folder(f"kernels-{_HASH}", _OTHERS_CACHE)
-numba.config.CACHE_DIR = str(_CACHE or _OTHERS_CACHE)
-_OPTIONS = {"cache": _CACHE is not None, "error_model": "numpy"}
-kernel, inlined = njit(**_OPTIONS, nogil=True), njit(**_OPTIONS, forceinline=True)
+from aiecof.system import model, objective
+from aiecof.system.compiling import inlined, kernel
+from aiecof.system.views import observe
 
 COMPLETED, DROPPED, IN_FLIGHT = 1, 2, 3
 
@@ -149,14 +135,17 @@ def _book_load(p, load, outcome, size, density, frequency):
 
 
 @inlined
-def _add_to_history(p, device, place, dropped, energy, delay):
+def _add_to_history(p, device, place, outcome, busy):
+    """Enter a task into what its device has done; its energy, and the load of the device once it has decided."""
+    energy = model.task_energy(outcome.waiting_energy, outcome.transmission_energy, outcome.computing_energy)
     device["energy"] += energy
-    device["delay"] += delay
+    device["delay"] += outcome.delay * p["slot_duration"]
     device["tasks"] += 1.0
     device["local"] += place == 0
     if place > 0 or not p["offloaded_failures"]:
         device["counted"] += 1.0
-        device["failed"] += dropped
+        device["failed"] += outcome.dropped
+    return energy, _load_of(p, device, busy)
 
 
 @inlined
@@ -233,31 +222,55 @@ def _settle(p, total, device, place, outcome, energy, load, load_variance, slot,
 
 
 @inlined
-def _take_in(background, server_end, slot):
+def _tell(p, a, b, slot):
+    """Send a beacon, if it is time for one, that says until when each server is reserved (R70)."""
+    if p["beacons"] and (slot + 1) % p["beacon_slots"] == 0:
+        a.told_end[b, :] = a.own_end[b] if p["own_backlog"] else a.server_end[b]
+
+
+@inlined
+def _take_in(p, a, b, row):
     """Let the work that others bring join the queues of the servers as a slot begins (R69)."""
-    for n in range(server_end.shape[0]):
-        if background[slot, n] > 0.0:
-            server_end[n] = max(server_end[n], slot - 1.0) + background[slot, n]
+    rounds = a.size.shape[1] // a.load.shape[1]
+    if p["background"] and row % rounds == 0:
+        for n in range(a.server_end.shape[1]):
+            work = a.background[b, row // rounds, n]
+            if work > 0.0:
+                a.server_end[b, n] = max(a.server_end[b, n], row // rounds - 1.0) + work
+
+
+@inlined
+def _sent(outcome, slot):
+    """Last slot of a task on its channel."""
+    return slot + outcome.transmission_wait + outcome.transmission - 1.0
 
 
 @inlined
 def _reserve(p, outcome, n, slot, server_end, own_end):
     """Reserve server n for a task, also in the queue as it would be if nobody else brought work."""
-    server_end[n] = max(server_end[n], outcome.end)
-    if p["own_backlog"]:
-        begin = max(own_end[n], slot + outcome.transmission_wait + outcome.transmission - 1.0)
-        own_end[n] = begin + outcome.computing
+    if not outcome.lost:
+        server_end[n] = max(server_end[n], outcome.end)
+        if p["own_backlog"]:
+            own_end[n] = max(own_end[n], _sent(outcome, slot)) + outcome.computing
 
 
 @inlined
-def _answer(answers, place, outcome, tau):
-    """Enter what the device will hear of a task in the slot that begins when it is over, or next."""
+def _answer(answers, last, m, place, outcome, tau):
+    """Enter the latest place, and what the device will hear of it in the slot that begins when it is over, or next."""
+    last[m] = place + 1
     slot = int(np.ceil(outcome.end + 1.0 - model.ROUND_OFF))
     if slot < answers.shape[0]:
         if outcome.dropped:
-            answers[slot, place, 1] += 1.0
+            answers[slot, m, place, 1] += 1.0
         else:
-            answers[slot, place, 0] = outcome.delay / tau
+            answers[slot, m, place, 0] = outcome.delay / tau
+
+
+@inlined
+def _terms(p, device, outcome, energy, load_variance, slot):
+    """The four terms of a reward (29)."""
+    delay = outcome.delay * p["slot_duration"]
+    return objective.decision_terms(p, device, energy, delay, outcome.dropped, load_variance, slot)
 
 
 @kernel
@@ -266,53 +279,42 @@ def _decide(p, a, b, begin, first, actions, rewards):
     size, density, clock, rate, slots = a.size[b], a.density[b], a.device_frequency[b], a.rate[b], a.load.shape[1]
     server_clock, total, moments, tasks, terms = a.server_frequency[b], a.totals[b], a.moments[b], a.tasks, a.terms
     devices, channel_end, server_end, load = a.devices[b], a.channel_end[b], a.server_end[b], a.load[b].T
-    fade, background, reach, own_end, last = a.fade[b], a.background[b], a.reach[b], a.own_end[b], a.last[b]
-    rounds, answers = a.size.shape[1] // slots, a.answers[b]
+    fade, reach, own_end, last, answers = a.fade[b], a.reach[b], a.own_end[b], a.last[b], a.answers[b]
     for s in range(actions.shape[0]):
-        row, slot = begin + s, (begin + s) // rounds
+        row, slot = begin + s, (begin + s) // (a.size.shape[1] // slots)
         if first == 0:
             _sum_loads(p, devices, load, slot, moments)
-            if p["background"] and row % rounds == 0:
-                _take_in(background, server_end, slot)
+            _take_in(p, a, b, row)
         for k in range(actions.shape[1]):
             m, place = first + k, actions[s, k]  # (1)
             bits, work = size[row, m], density[row, m]
-            rewards[s, k] = 0.0
             if bits <= 0.0:
                 continue
-            device = devices[m]
-            busy = _load_of(p, device, load[m, slot])
+            device, busy = devices[m], _load_of(p, devices[m], load[m, slot])
             if place == 0:
                 outcome = run_locally(p, bits, work, clock[m], device["end"], slot)
                 device["end"] = max(device["end"], outcome.end)
                 _book_load(p, load[m], outcome, bits, work, clock[m])
             else:
                 n, c = place - 1, 0 if p["shared_channel"] else place - 1
-                speed = rate[m, n] * fade[slot, m, n] if p["fading"] else rate[m, n]
+                speed = rate[m, n] * (fade[slot, m, n] if p["fading"] else 1.0)
                 n = reach[m, n] if p["reaches"] else n
-                free, free_server = channel_end[m, c], server_end[n]
-                outcome = run_on_server(p, bits, work, server_clock[n], speed, free, free_server, slot)
+                outcome = run_on_server(p, bits, work, server_clock[n], speed, channel_end[m, c], server_end[n], slot)
                 if p["queue_channels"]:
-                    channel_end[m, c] = max(free, slot + outcome.transmission_wait + outcome.transmission - 1.0)
-                if not outcome.lost:
-                    _reserve(p, outcome, n, slot, server_end, own_end)
+                    channel_end[m, c] = max(channel_end[m, c], _sent(outcome, slot))
+                _reserve(p, outcome, n, slot, server_end, own_end)
             if p["answers"]:
-                last[m] = place + 1
-                _answer(answers[:, m], place, outcome, p["tau"])
-            energy = model.task_energy(outcome.waiting_energy, outcome.transmission_energy, outcome.computing_energy)
-            delay = outcome.delay * p["slot_duration"]
-            _add_to_history(p, device, place, outcome.dropped, energy, delay)
-            now = _load_of(p, device, load[m, slot])
+                _answer(answers, last, m, place, outcome, p["tau"])
+            energy, now = _add_to_history(p, device, place, outcome, load[m, slot])
             variance = _exchange_load(moments, load.shape[0], busy, now)
             fate, cost, rewards[s, k] = _settle(p, total, device, place, outcome, energy, now, variance, slot, slots)
             if tasks.shape[0]:
                 _record(tasks[b, row, m], place, fate, outcome, now, cost, rewards[s, k])
             if terms.shape[0]:
-                terms[b, m] = objective.decision_terms(p, device, energy, delay, outcome.dropped, variance, slot)
-        if first + actions.shape[1] == load.shape[0] and row % rounds == rounds - 1:
+                terms[b, m] = _terms(p, device, outcome, energy, variance, slot)
+        if first + actions.shape[1] == load.shape[0] and row + 1 == (slot + 1) * (a.size.shape[1] // slots):
             total["load_slots"] += moments[0]
-            if p["beacons"] and (slot + 1) % p["beacon_slots"] == 0:
-                a.told_end[b, :] = own_end if p["own_backlog"] else server_end  # (R70)
+            _tell(p, a, b, slot)
 
 
 @kernel
@@ -329,72 +331,3 @@ def run_episodes(p, a, actions, rewards, begin, end):
     """All rounds of replicas begin .. end - 1; actions and rewards are (B, R, M)."""
     for b in range(begin, end):
         _decide(p, a, b, 0, 0, actions[b], rewards[b])
-
-
-@inlined
-def _see_own(p, channel_end, clock, seen, slot):
-    """The device's own clock and the waits on its channels, from the first entry of `seen` on."""
-    seen[0] = clock / p["device_scale"]
-    for i in range(channel_end.shape[0]):
-        seen[1 + i] = model.waiting_delay(channel_end[0 if p["shared_channel"] else i], slot) / p["tau"]
-
-
-@inlined
-def _see_answers(answers, last, seen, slot):
-    """The latest place, and what was heard of each place as the slot began: done after a delay, or dropped."""
-    places = answers.shape[1]
-    for place in range(places):
-        seen[place] = 1.0 if last == place + 1 else 0.0
-        seen[places + place] = answers[slot, place, 0]
-        seen[2 * places + place] = min(answers[slot, place, 1], 1.0)
-
-
-@inlined
-def _waits(p, a, b, row, slot, known):
-    """Wait on each server in its three senses, (3, N): as told, and as it is with what others bring now; its clock."""
-    told = a.told_end if p["beacons"] else (a.own_end if p["own_backlog"] else a.server_end)
-    for n in range(known.shape[1]):
-        known[0, n] = model.waiting_delay(told[b, n], slot) / p["tau"]
-        wait = model.waiting_delay(a.server_end[b, n], slot)
-        if p["background"] and row % (a.size.shape[1] // a.load.shape[1]) == 0:
-            wait += a.background[b, slot, n]
-        known[1, n] = wait / p["tau"]
-        known[2, n] = 0.0 if p["hides_clocks"] else a.server_frequency[b, n] / p["server_scale"]
-
-
-@kernel
-def observe(p, a, row, observations):
-    """Write what every device sees before a round of decisions, (B, M, F)."""
-    replicas, devices, _ = observations.shape
-    servers, rounds, places = a.rate.shape[2], a.size.shape[1], a.rate.shape[2] + 1
-    slot = row // (rounds // a.load.shape[1])
-    known = np.empty((3, a.server_end.shape[1]), np.float32)
-    for b in range(replicas):
-        _waits(p, a, b, row, slot, known)
-        for m in range(devices):
-            seen = observations[b, m]
-            size = a.size[b, row, m]
-            has_task, work, own = size > 0.0, size if p["work_per_task"] else 1.0, SERVERS + 2 * servers
-            seen[TASK_INDEX] = (a.devices[b, m]["tasks"] + 1.0) / rounds if has_task else 0.0
-            seen[SIZE] = size / p["size_scale"]
-            seen[WORKLOAD] = a.density[b, row, m] * work / p["work_scale"] if has_task else 0.0
-            seen[DEADLINE] = p["tau"] / rounds if has_task else 0.0
-            seen[WAIT] = model.waiting_delay(a.devices[b, m]["end"], slot) / p["tau"]
-            for i in range(servers):
-                n = a.reach[b, m, i] if p["reaches"] else i
-                seen[SERVERS + i], seen[SERVERS + servers + i] = known[2, n], known[0, n]
-                if p["oracle"]:
-                    seen[own + 3 * places + 1 + servers + i] = known[1, n]
-                    seen[own + 3 * places + 1 + 2 * servers + i] = a.fade[b, slot, m, i] if p["fading"] else 1.0
-            if p["shows_mean"]:
-                mean = objective.mean_energy(a.devices[b, m]["energy"], max(a.devices[b, m]["tasks"], 1.0))
-                seen[own] = mean / p["energy_scale_seen"]
-            if p["extended"]:
-                _see_own(p, a.channel_end[b, m], a.device_frequency[b, m], seen[own:], slot)
-            if p["answers"]:
-                _see_answers(a.answers[b, :, m], a.last[b, m], seen[own:], slot)
-            if p["oracle"]:
-                _see_own(p, a.channel_end[b, m], a.device_frequency[b, m], seen[own + 3 * places :], slot)
-
-
-numba.config.CACHE_DIR = _OTHERS_CACHE

@@ -11,7 +11,7 @@ from functools import lru_cache, partial
 import numpy as np
 
 from aiecof.checks import InvalidInput, check_integer, checked
-from aiecof.system import kernels
+from aiecof.system import kernels, views
 from aiecof.system.model import recorded_energy
 from aiecof.system.objective import mean_cost
 from aiecof.system.observations import observation_fields, observation_width
@@ -244,7 +244,7 @@ class Simulator:
         """What every device sees now, (B, M, F) float32; `observation_fields` names the columns. Zeros at the end."""
         observations = self._nothing_seen(self.replicas)
         if not self.done:
-            kernels.observe(self._parameters, self._arrays, self.slot, observations)
+            views.observe(self._parameters, self._arrays, self.slot, observations)
         return observations
 
     def _nothing_seen(self, replicas: int) -> np.ndarray:
@@ -278,7 +278,7 @@ class Simulator:
         """Whole episodes for actions known beforehand, (B, R, M), on some threads; returns the rewards, (B, R, M)."""
         self._begin(trace)
         actions = check_actions(actions, self.scenario.choices, trace.size.shape)
-        rewards = np.empty(actions.shape)
+        rewards = np.zeros(actions.shape)
         run = partial(kernels.run_episodes, self._parameters, self._arrays, actions, rewards)
         if check_integer("threads", threads, 1, 1024) == 1:
             run(0, self.replicas)
