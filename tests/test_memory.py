@@ -1,0 +1,160 @@
+"""Memories remember: a task that nothing else solves, whose answer is known, and a rule that remembers by hand."""
+
+import numpy as np
+import pytest
+import torch as th
+from aiecof_book.recall import CueVecEnv, RemembersChannels, learn_cue
+from stable_baselines3.common.vec_env import VecEnv, VecFrameStack
+
+from aiecof.agents.networks import NoDecisionWithoutTask
+from aiecof.agents.policies import evaluate
+from aiecof.agents.rules import make_policy
+from aiecof.checks import InvalidInput
+from aiecof.system.observations import SERVERS, SIZE
+from aiecof.system.scenario import load_scenario
+from aiecof.system.workload import draw_trace
+
+SEEDS = range(3)
+SURE, CHANCE = 0.95, (0.4, 0.6)
+"""Shares of right answers among 640: of who remembers, and five standard errors to either side of one in two."""
+
+
+def late(name, seed, **changes):
+    """Share of right answers in the last ten episodes of a training."""
+    return learn_cue(name, seed, **changes)[-10:].mean()
+
+
+def played(env: VecEnv, answer):
+    """Observations (T, rows, F), rewards (T, rows) and the ends (T, rows) of an episode with one kind of answer."""
+    seen, rewards, ends = [env.reset()], [], []
+    while not ends or not ends[-1].any():
+        observations, reward, done, infos = env.step(answer(seen))
+        seen.append(observations)
+        rewards.append(reward)
+        ends.append(done)
+    return np.array(seen[:-1]), np.array(rewards), np.array(ends), infos
+
+
+def remembered(seen):
+    """The cue of the first slot."""
+    return np.argmax(seen[0][:, SERVERS:], axis=1)
+
+
+def test_a_cue_is_shown_once_and_asked_for_at_the_end():
+    env = CueVecEnv(rows=400, cues=4, delay=5, seed=1)
+    seen, rewards, ends, infos = played(env, remembered)
+    assert seen.shape[:2] == (6, 400)
+    assert (seen[0, :, SERVERS:].sum(axis=1) == 1).all() and not seen[1:, :, SERVERS:].any()
+    np.testing.assert_allclose(seen[0, :, SERVERS:].mean(axis=0), 0.25, atol=0.1)
+    np.testing.assert_array_equal(NoDecisionWithoutTask().decides(th.as_tensor(seen)).sum(0), 1)
+    assert (seen[-1, :, SIZE] == 1).all()
+    np.testing.assert_array_equal(rewards.sum(axis=0), 1)
+    np.testing.assert_array_equal(np.flatnonzero(ends.all(axis=1)), [5])
+    assert not ends[:-1].any()
+    np.testing.assert_array_equal(infos[7]["terminal_observation"], 6 / 6 * np.eye(SERVERS + 4)[0])
+
+
+def test_who_does_not_remember_is_right_by_chance():
+    env = CueVecEnv(rows=2000, cues=4, delay=5)
+    played(env, lambda seen: np.zeros(2000, int))
+    played(env, remembered)
+    assert env.right == [pytest.approx(0.25, abs=0.05), 1.0]
+
+
+def test_cues_are_drawn_anew_and_repeat_with_the_seed():
+    first, second, other = (CueVecEnv(rows=50, seed=seed) for seed in (3, 3, 4))
+    for _ in range(2):
+        np.testing.assert_array_equal(first.reset(), second.reset())
+    assert (first.reset() != other.reset()).any() and (first.reset() != first.reset()).any()
+
+
+def test_four_stacked_observations_reach_as_far_as_they_say():
+    """Within reach of the stack the cue stands in the last observation, beyond it does not."""
+    for delay, there in ((3, True), (4, False)):
+        env = VecFrameStack(CueVecEnv(rows=8, delay=delay), 4)
+        seen, *_ = played(env, lambda seen: np.zeros(8, int))
+        cues = seen[-1].reshape(8, 4, -1)[:, :, SERVERS:]
+        assert cues.any() == there
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [("rows", {"rows": 0}), ("cues", {"cues": 1}), ("delay", {"delay": 0}), ("seed", {"seed": -1})],
+)
+def test_bad_input_is_refused(field, values):
+    with pytest.raises(InvalidInput, match=field):
+        CueVecEnv(**values)
+
+
+def test_answers_of_another_shape_are_refused():
+    env = CueVecEnv(rows=3)
+    env.reset()
+    with pytest.raises(InvalidInput, match="actions"):
+        env.step(np.zeros(2, int))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("name", ["toppo", "toppo-transformer"])
+def test_a_memory_learns_to_remember(name, seed):
+    assert late(name, seed) > SURE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("name", ["ppo", "ppo-stacked"])
+def test_without_a_memory_there_is_nothing_to_learn(name, seed):
+    assert CHANCE[0] < late(name, seed) < CHANCE[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_stack_that_reaches_back_to_the_cue_is_memory_enough(seed):
+    assert late("ppo-stacked", seed, delay=3) > SURE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", SEEDS)
+def test_an_lstm_does_not_learn_across_the_border_of_its_sequences(seed):
+    """Its state does cross it, but no gradient says what to put there (R38)."""
+    assert CHANCE[0] < late("toppo", seed, sequence_length=6) < CHANCE[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("memory", ["transformer", "lstm_window"])
+def test_a_window_learns_across_the_border_of_sequences(memory):
+    """It carries the observations themselves, so their age in slots is no matter of sequences (R64)."""
+    network = {"memory": memory, "window": 12}
+    assert late("toppo", 0, episodes=60, sequence_length=6, policy_kwargs=network) > SURE
+
+
+def test_a_rule_that_remembers_its_channels_does_better_where_they_fade():
+    scenario = load_scenario("fading", fading_slots=300)
+    trace = draw_trace(scenario, 4, seed=5)
+    rules = RemembersChannels(scenario), make_policy("threshold-random", scenario, threshold_slots=2.0)
+    mine, blind = (evaluate(rule, scenario, trace).metrics()["reward"] for rule in rules)
+    assert (mine > blind + 2.0).all()
+
+
+def test_beliefs_follow_what_is_heard():
+    """After an answer as late as a bad channel would give it the belief is high, after one in time low."""
+    scenario = load_scenario("fading", fading_slots=1e6)
+    trace = draw_trace(scenario, 4, seed=5)
+    rule = RemembersChannels(scenario)
+    evaluate(rule, scenario, trace)
+    bad = trace.fade[:, -1] < 1.0
+    asked = np.abs(rule.bad - 0.5) > 0.4
+    assert asked.mean() > 0.5
+    assert ((rule.bad > 0.5) == bad)[asked].mean() > 0.8
+
+
+def test_what_is_remembered_ends_with_the_episode():
+    scenario = load_scenario("fading", slots=20)
+    trace, rule = draw_trace(scenario, 2, seed=5), RemembersChannels(scenario)
+    first, second = (evaluate(rule, scenario, trace).metrics()["reward"] for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_a_rule_that_remembers_needs_answers():
+    with pytest.raises(InvalidInput, match="observation"):
+        RemembersChannels(load_scenario("balanced"))
