@@ -5,7 +5,7 @@ playground.mount("coin", ({ shares, networks, printed }) => {
   const { element, svg, number, joules, show, field, choice, slider, announcer } = playground;
   const percent = (value) => `${number(100 * value)} %`;
   const ROWS = [
-    ["delay", "delay", (v) => `${v.toFixed(3)} s`],
+    ["delay", "delay", (v) => `${v.toFixed(3)}\u00a0s`],
     ["energy", "energy of a task", joules],
     ["drop_rate", "tasks dropped", percent],
     ["load", "load", (v) => v.toFixed(3)],
@@ -96,7 +96,7 @@ playground.mount("coin", ({ shares, networks, printed }) => {
       button("Best paid", "best", best),
       button("Nearly Random", "random", () => 0.12),
     ),
-    share.row,
+    element("div", { class: "pg-sliders" }, share.row),
     element(
       "div",
       { class: "pg-sides" },
