@@ -19,6 +19,7 @@ _PLACES = {
     "request_trace": "aiecof.requests.tasks",
     "load_request_trace": "aiecof.requests.tasks",
     "Simulator": "aiecof.system.simulator",
+    "Policy": "aiecof.agents.policies",
     "make_policy": "aiecof.agents.rules",
     "evaluate": "aiecof.agents.policies",
     "train": "aiecof.agents.training",

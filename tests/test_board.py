@@ -703,6 +703,17 @@ def test_everyone_on_the_board_has_all_settings_that_there_are():
             assert card["settings"].keys() == suite.SETTINGS.keys(), f"{name}: aiecof board --again"
 
 
+def test_the_board_knows_the_results_as_they_are():
+    """After new trials of TOPPO or of another learned method: `aiecof board --again`."""
+    for name, path in cards.board().items():
+        card = cards.read_card(path)
+        if card["actions"] == "of stored trials":
+            assert [*card["settings"]] == [s for s, entry in suite.SETTINGS.items() if suite.stored(name, entry)], name
+        for setting, section in card["settings"].items():
+            there = {who for who in ("toppo", grids.BOUND) if suite.stored(who, suite.SETTINGS[setting])} - {name}
+            assert there <= section["less"].keys(), (name, setting)
+
+
 def test_the_board_is_printed_best_first():
     said = command("board").stdout
     balanced = said[said.index("balanced, suite 1") :].splitlines()
