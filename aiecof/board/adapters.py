@@ -36,7 +36,7 @@ import numpy as np
 from aiecof.agents.learned import LearnedPolicy, load_policy
 from aiecof.agents.policies import Plays, check_observations
 from aiecof.agents.rules import NOTHING, OWN, POLICIES, make_policy
-from aiecof.board.suite import BEST_COIN, BEST_RULE, OwnTasks, Setting
+from aiecof.board.suite import BEST_COIN, BEST_RULE, Setting
 from aiecof.checks import InvalidInput, check_choice, did_you_mean
 from aiecof.files import reading
 from aiecof.study.grids import BOUND
@@ -194,12 +194,12 @@ def file_of(place: str) -> str:
     return place.rpartition(":")[0] if ".py:" in place else ""
 
 
-def filled(place: str, setting: Setting | OwnTasks, seed: int) -> str:
+def filled(place: str, setting: Setting, seed: int) -> str:
     """The name of a player on a network of a setting."""
     return place.replace("{scenario}", setting.name).replace("{seed}", str(seed))
 
 
-def player(place: str, setting: Setting | OwnTasks, seed: int, greedy: bool | None = None) -> Plays:
+def player(place: str, setting: Setting, seed: int, greedy: bool | None = None) -> Plays:
     """Who is called `place`, on network `seed` of a setting.
 
     greedy : bool or None

@@ -25,7 +25,7 @@ from aiecof.agents.methods import METHODS
 from aiecof.agents.policies import evaluate
 from aiecof.agents.rules import OWN, own_code
 from aiecof.board.adapters import HISTORY, MODEL, file_of, filled, knows, player
-from aiecof.board.suite import REFERENCES, SETTINGS, VERSION, OwnTasks, Setting, own_tasks, stored
+from aiecof.board.suite import REFERENCES, SETTINGS, VERSION, Setting, own_tasks, stored
 from aiecof.checks import InvalidInput, check_calls, check_choice, check_integer
 from aiecof.files import alone, digest, home, make_folder, read_json, reading, results_folder, write_whole
 from aiecof.metrics import METRICS
@@ -45,12 +45,11 @@ _GREEDY = {said: greedy for greedy, said in ACTIONS.items()}
 LEVEL, SLACK = 0.999, 0.1
 """What a model may differ by on another processor: an interval of this level that holds 0, and on each network this
 share of the spread between networks."""
-Where = Setting | OwnTasks
 Values = dict[str, np.ndarray]
 """Metric -> one mean over the episodes of each network, (seeds,)."""
 
 
-def measure(place: str, setting: Where, seed: int, greedy: bool | None = None) -> dict[str, float]:
+def measure(place: str, setting: Setting, seed: int, greedy: bool | None = None) -> dict[str, float]:
     """Play the held-out episodes of a network: metric -> mean."""
     scenario, policy = setting.scenario, player(place, setting, seed, greedy)
     with own_code(filled(place, setting, seed)) if file_of(place) else nullcontext():
@@ -58,7 +57,7 @@ def measure(place: str, setting: Where, seed: int, greedy: bool | None = None) -
     return {metric: float(np.mean(metrics[metric])) for metric in METRICS}
 
 
-def _part(folder: Path, work: tuple[str, Where, int], greedy: bool | None) -> tuple[tuple, dict[str, float]]:
+def _part(folder: Path, work: tuple[str, Setting, int], greedy: bool | None) -> tuple[tuple, dict[str, float]]:
     """`measure`, or what an earlier comparison left of it, and of what."""
     path = folder / f"{hashlib.sha256(work[0].encode()).hexdigest()[:8]}-{work[1].name}-{work[2]}.json"
     if path.exists():
@@ -74,7 +73,7 @@ def _from_trials(place: str) -> bool:
 
 
 def _play(
-    place: str, where: list[Where], greedy: bool | None, jobs: int, folder: Path, progress: Callable[[int, int], None]
+    place: str, where: list[Setting], greedy: bool | None, jobs: int, folder: Path, progress: Callable[[int, int], None]
 ) -> dict[str, dict[str, Values]]:
     """Player -> setting -> what it came to, for a player and all whom it is compared with."""
     found, work = {}, []
@@ -102,7 +101,7 @@ def _array(values: list[float | None]) -> np.ndarray:
     return np.array([np.nan if value is None else value for value in values], float)
 
 
-def summarised(place: str, setting: Where, found: dict[str, dict[str, Values]]) -> dict[str, Any]:
+def summarised(place: str, setting: Setting, found: dict[str, dict[str, Values]]) -> dict[str, Any]:
     """What a card says of a setting.
 
     found : dict
@@ -123,7 +122,7 @@ def summarised(place: str, setting: Where, found: dict[str, dict[str, Values]]) 
     }
 
 
-def _digests(place: str, where: Iterable[Where]) -> str:
+def _digests(place: str, where: Iterable[Setting]) -> str:
     """Hash of the file of a player, or of all its files; "" if it has none."""
     if not (file := file_of(place)):
         return ""
@@ -132,7 +131,7 @@ def _digests(place: str, where: Iterable[Where]) -> str:
     return found[0] if len(found) == 1 else hashlib.sha256(" ".join(found).encode()).hexdigest()
 
 
-def _described(place: str, where: list[Where], greedy: bool | None) -> dict[str, str]:
+def _described(place: str, where: list[Setting], greedy: bool | None) -> dict[str, str]:
     """What a player is and knows; who cannot play on one of the settings is refused before anything is played."""
     if not _from_trials(place):
         policies = [player(place, setting, setting.seeds[0], greedy) for setting in where]
@@ -244,12 +243,8 @@ def _place(card: dict[str, Any], path: Path) -> str:
 class Check(NamedTuple):
     """How a card came out when it was made again.
 
-    outcome : str
-        One of `verify.OUTCOMES`; plausible is a trained model that another processor rounds otherwise.
-    difference : float
-        Largest difference found, relative to the mean size of the metric.
-    why : str
-        What speaks against it; empty if nothing does.
+    `outcome` is one of `verify.OUTCOMES`; plausible is a trained model that another processor rounds otherwise.
+    `difference` is the largest one found, relative to the mean size of the metric, and `why` what speaks against it.
     """
 
     outcome: str
@@ -282,7 +277,7 @@ def verify_card(
     return max(checks, key=lambda check: (check.why != "", check.outcome == "plausible", check.difference))
 
 
-def _check(place: str, setting: Where, said: dict[str, Any], found: dict[str, dict[str, Values]]) -> Check:
+def _check(place: str, setting: Setting, said: dict[str, Any], found: dict[str, dict[str, Values]]) -> Check:
     """Whether a setting of a card is as it is found, and whether the rest of it follows from its values."""
     again = summarised(place, setting, found)
     own = {metric: _array(numbers) for metric, numbers in said["values"].items()}

@@ -49,6 +49,8 @@ class Setting(NamedTuple):
         Of the package's rules as they are, the best that knows nothing, or no more than its own observation.
     coin : float
         Share at home of the best coin (of `SHARES`).
+    path : Path or None
+        Requests of a user's own in the place of a network of the suite, as `aiecof trace` wrote them.
     """
 
     name: str
@@ -56,50 +58,29 @@ class Setting(NamedTuple):
     table: str
     rule: str
     coin: float
+    path: Path | None = None
 
     @property
     def scenario(self) -> Scenario:
-        """The network, under its arm."""
-        return network(self.name, self.arm)
+        """The network, under its arm, or as the file has it."""
+        return _opened(self.path).scenario if self.path else network(self.name, self.arm)
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """The networks."""
-        return SEEDS
+        """The networks, or the episodes kept back of a file."""
+        return tuple(range(_opened(self.path).evaluation_trace.episodes)) if self.path else SEEDS
 
     def tasks(self, seed: int) -> Trace:
-        """The held-out episodes on a network."""
+        """The held-out episodes on a network, or one of a file."""
+        if self.path:
+            return _opened(self.path).evaluation_trace[seed : seed + 1]
         return draw_trace(self.scenario, EPISODES, seed)
-
-
-class OwnTasks(NamedTuple):
-    """Requests of a user's own in the place of a setting, as `aiecof trace` wrote them; its seeds are episodes."""
-
-    name: str
-    path: Path
-    rule: str
-    coin: float
-    table: str = ""
-
-    @property
-    def scenario(self) -> Scenario:
-        """The network, as the file has it."""
-        return _opened(self.path).scenario
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        """The episodes kept back."""
-        return tuple(range(_opened(self.path).evaluation_trace.episodes))
-
-    def tasks(self, seed: int) -> Trace:
-        """One of them."""
-        return _opened(self.path).evaluation_trace[seed : seed + 1]
 
 
 _opened = lru_cache(maxsize=1)(load_request_trace)
 
 
-def own_tasks(path: Path) -> OwnTasks:
+def own_tasks(path: Path) -> Setting:
     """Requests of a user's own, and who is best on them without learning: every rule and coin plays."""
     own = _opened(path)
     trace, scenario = own.evaluation_trace, own.scenario
@@ -109,7 +90,7 @@ def own_tasks(path: Path) -> OwnTasks:
 
     rules = {name: reward(name) for name, entry in POLICIES.items() if entry.information != COORDINATED}
     coins = {share: reward("mixture-random", local_probability=share) for share in SHARES}
-    return OwnTasks(scenario.name, Path(path), max(rules, key=rules.get), max(coins, key=coins.get))
+    return Setting(scenario.name, "", "", max(rules, key=rules.get), max(coins, key=coins.get), Path(path))
 
 
 SETTINGS: dict[str, Setting] = {
@@ -128,7 +109,7 @@ SETTINGS: dict[str, Setting] = {
 """Name -> setting; a line here is all that another one takes."""
 
 
-def stored(method: str, setting: Setting | OwnTasks) -> dict[str, np.ndarray]:
+def stored(method: str, setting: Setting) -> dict[str, np.ndarray]:
     """Metric -> mean of each network, (seeds,), as the results have it for a learned method or the bound.
 
     NaN for a network that has not been computed; a metric with fewer than `FEWEST` is left out.
