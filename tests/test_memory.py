@@ -6,6 +6,7 @@ import torch as th
 from aiecof_book.recall import CueVecEnv, RemembersChannels, learn_cue
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack
 
+from aiecof.agents.methods import method
 from aiecof.agents.networks import NoDecisionWithoutTask
 from aiecof.agents.policies import evaluate
 from aiecof.agents.rules import make_policy
@@ -16,7 +17,7 @@ from aiecof.system.workload import draw_trace
 
 SEEDS = range(3)
 SURE, CHANCE = 0.95, (0.4, 0.6)
-"""Shares of right answers among 640: of who remembers, and five standard errors to either side of one in two."""
+"""Shares of right answers among 750: of who remembers, and five standard errors to either side of one in two."""
 
 
 def late(name, seed, **changes):
@@ -115,9 +116,46 @@ def test_a_stack_that_reaches_back_to_the_cue_is_memory_enough(seed):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
-def test_an_lstm_does_not_learn_across_the_border_of_its_sequences(seed):
-    """Its state does cross it, but no gradient says what to put there (R38)."""
+def test_an_lstm_that_begins_by_forgetting_does_not_learn_across_the_border_of_its_sequences(seed):
+    """Its state crosses it, but what was heard is gone by then, and no gradient says to keep it (R38)."""
     assert CHANCE[0] < late("toppo", seed, sequence_length=6) < CHANCE[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", SEEDS)
+def test_one_that_begins_by_keeping_does(seed):
+    """What arrives need only be read, which gradients within a sequence can teach. It may be lost again later on."""
+    curve = learn_cue("toppo", seed, sequence_length=6, policy_kwargs={"forget_bias": 2.0})
+    assert np.convolve(curve, np.full(3, 1 / 3), "valid").max() > SURE
+
+
+@pytest.mark.slow
+def test_thirty_slots_are_too_long_for_an_lstm_that_begins_by_forgetting():
+    """Not for want of gradients: the sequence is whole. The same network that begins by keeping learns it."""
+    assert CHANCE[0] < late("toppo", 0, delay=29) < CHANCE[1]
+    assert late("toppo", 0, delay=29, policy_kwargs={"forget_bias": 2.0}) > SURE
+
+
+def network(**changes):
+    """The untrained network of TOPPO on the task."""
+    values = {"n_steps": 12, "batch_size": 12, "sequence_length": 12, "policy_kwargs": changes}
+    return method("toppo").build(CueVecEnv(), 0, **values).policy
+
+
+def test_a_forget_bias_moves_the_forget_gates_of_both_lstms_and_nothing_else():
+    plain, keeping = (network(**changes).state_dict() for changes in ({}, {"forget_bias": 2.0}))
+    moved = {name: (keeping[name] - plain[name]) for name in plain if not keeping[name].equal(plain[name])}
+    assert {*moved} == {"lstm_actor.bias_ih_l0", "lstm_critic.bias_ih_l0"}
+    for change in moved.values():
+        gates = change.view(4, -1)  # PyTorch's order: input, forget, cell, output
+        np.testing.assert_allclose(gates[1], 2.0, atol=1e-6)
+        assert not gates[[0, 2, 3]].any()
+
+
+@pytest.mark.parametrize("value", [-1.0, "much", float("nan")])
+def test_a_forget_bias_is_a_number(value):
+    with pytest.raises(InvalidInput, match="forget_bias"):
+        network(forget_bias=value)
 
 
 @pytest.mark.slow

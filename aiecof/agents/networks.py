@@ -12,7 +12,7 @@ from torch import nn
 
 from aiecof.agents.heads import ActionHead
 from aiecof.agents.memories import CausalTransformer, State, Window, WindowLSTM, run_lstm
-from aiecof.checks import InvalidInput, check_choice, check_integer
+from aiecof.checks import InvalidInput, check_choice, check_integer, check_number
 from aiecof.system.observations import SIZE
 
 
@@ -104,6 +104,9 @@ class ToppoPolicy(ActionHead, NoDecisionWithoutTask, RecurrentActorCriticPolicy)
         the latest observations from a zero state (R64); or the paper's future work.
     window : int, optional
         How many observations "lstm_window" reads, by default 10, or "transformer" sees beside the present one, 16.
+    forget_bias : float
+        Added to the biases of the LSTMs' forget gates before the training. With 0 an LSTM begins by forgetting half of
+        its state a slot, and of what is 30 slots old no gradient is left; with 2 it keeps nine tenths (R38).
     action_head, server_columns
         As for `ActionHead`.
     optimizer_class : type
@@ -116,11 +119,15 @@ class ToppoPolicy(ActionHead, NoDecisionWithoutTask, RecurrentActorCriticPolicy)
         concatenate: bool = True,
         memory: str = "lstm",
         window: int | None = None,
+        forget_bias: float = 0.0,
         **kwargs: Any,
     ):
         self.concatenate = concatenate
         self.memory = check_choice("memory", memory, ("lstm", "lstm_window", "transformer"))
         super().__init__(*args, **{"optimizer_class": ClippedAdam} | kwargs)
+        check_number("policy_kwargs.forget_bias", forget_bias, 0.0, open_low=False)
+        for lstm in (self.lstm_actor, self.lstm_critic):
+            lstm.bias_ih_l0.data[lstm.hidden_size : 2 * lstm.hidden_size] += forget_bias
         length = () if window is None else (check_integer("window", window, 1),)
         if memory == "transformer":
             sizes = self.features_dim, self.lstm_output_dim, *length

@@ -15,7 +15,7 @@ from aiecof.checks import InvalidInput, check_integer
 from aiecof.system.observations import SERVERS, SIZE, TASK_INDEX, Seen, observation_fields
 from aiecof.system.scenario import Scenario
 
-DELAY, ROWS = 11, 64
+DELAY, ROWS = 11, 75
 """Slots from the cue to the question, which sequences of 12 hold and halves of them do not; rows of a training."""
 
 
@@ -116,7 +116,7 @@ def learn_cue(
         episode, so that gradients reach back to the cue (R38).
     """
     env = CueVecEnv(ROWS, cues, delay, seed)
-    whole = {"n_steps": env.slots, "batch_size": 25 * env.slots}
+    whole = {"n_steps": env.slots, "batch_size": ROWS // 3 * env.slots}
     if "sequence_length" in method(name).hyperparameters:
         whole["sequence_length"] = env.slots
     check_integer("episodes", episodes, 1, 10**5)
