@@ -68,7 +68,7 @@ def box(rows: pd.DataFrame, aims: Sequence[str] = AIMS) -> Box:
 
 
 def hypervolume(rows: pd.DataFrame, within: Box, aims: Sequence[str] = AIMS) -> float:
-    """Share of a box where some row is at least as good in every aim: exact, from 0 to 1 [-]."""
+    """Share of a box where some row is at least as good in every aim, from 0 to 1 [-]; exact (Fonseca et al., 2006)."""
     if within.best.shape != (len(aims),):
         raise InvalidInput("within", within.best, f"a box of {len(aims)} aims")
     scaled = (costs(rows, aims) - within.best) / (within.reference - within.best)
