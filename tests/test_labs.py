@@ -13,6 +13,8 @@ import pytest
 from nbgrader.nbgraderformat import MetadataValidator
 from nbgrader.preprocessors import ClearHiddenTests, ClearSolutions
 
+from aiecof.board.cards import compare
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "labs"))
 
@@ -332,6 +334,20 @@ def test_a_student_is_graded_by_the_variant_that_was_handed_out(tmp_path):
     assert {row["Student"]: row["Grade"] for row in marks} == {"ada": "20", "ben": "18"}
     year = checking.year_of(nbformat.read(tmp_path / "course/autograded/ada/lab1_costs/lab1_costs.ipynb", 4))
     assert year == int(key[2])
+
+
+@pytest.mark.slow
+def test_the_command_plays_what_lab_6_compares(tmp_path, monkeypatch):
+    """The file of the student's class has the lab's numbers on its card."""
+    monkeypatch.chdir(tmp_path)
+    cells, names = {cell.id: cell.source for cell in read("lab6_compare").cells}, {}
+    for name in ("setup", "mine", "on-the-board", "interval", "ahead"):
+        exec(cells[name], names)
+    (tmp_path / "mine.py").write_text(cells["mine"], "utf-8")
+    card = compare("mine.py:Mine", ["balanced"], folder=tmp_path / "kept")
+    section = card["settings"]["balanced"]
+    assert section["values"]["cost"] == pytest.approx(names["mine"].mean(axis=1))
+    assert section["less"]["best-rule"]["cost"] == pytest.approx(names["ahead"])
 
 
 @pytest.mark.slow
