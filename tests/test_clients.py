@@ -87,6 +87,17 @@ def test_a_client_comes_to_what_the_page_says(told, one_thread):
     assert sampled > max(ALWAYS_LOCAL, float(told["sampled"]) - 6.0)
 
 
+@pytest.mark.slow
+@pytest.mark.clients
+def test_one_network_answers_to_any_weights(one_thread):
+    envelope = pytest.importorskip("clients.envelope")
+    values = envelope.all_weights(30_000, 0)
+    quick = envelope.acting(values, (0.88, 0.04, 0.04, 0.04))
+    thrifty = envelope.acting(values, (0.04, 0.88, 0.04, 0.04))
+    assert mean_reward(quick, True, metric="delay") < 0.95 * mean_reward(thrifty, True, metric="delay")
+    assert mean_reward(thrifty, True, metric="energy") < 0.95 * mean_reward(quick, True, metric="energy")
+
+
 @pytest.mark.clients
 def test_mo_gymnasium_accepts_the_vector_of_rewards():
     mo_gymnasium = pytest.importorskip("mo_gymnasium")

@@ -11,8 +11,8 @@ Act = Callable[[np.ndarray, bool], np.ndarray]
 """Observations of all devices, (R, F), and whether to be greedy -> actions, (R,)."""
 
 
-def mean_reward(act: Act, greedy: bool, episodes: int = 6) -> float:
-    """Mean reward of an episode in which all devices play `act`."""
+def mean_reward(act: Act, greedy: bool, episodes: int = 6, metric: str = "reward") -> float:
+    """Mean reward of an episode in which all devices play `act`, or another metric of it."""
     env = gymnasium.make_vec(
         "aiecof/Offloading-v1",
         num_envs=30 * episodes,
@@ -26,4 +26,4 @@ def mean_reward(act: Act, greedy: bool, episodes: int = 6) -> float:
         actions = act(observations, greedy)
         observations, _, ends, _, info = env.step(actions)
         ended = ends.all()
-    return float(info["episode_reward"].mean())
+    return float(info[f"episode_{metric}"].mean())
