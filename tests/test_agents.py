@@ -435,3 +435,14 @@ def test_a2c_sees_further_than_ac():
     different = {name for name in a2c if a2c[name] != ac[name]}
     assert different == {"n_steps", "gae_lambda"}
     assert (ac["n_steps"][0], ac["gae_lambda"][0]) == (1, 0.0)
+
+
+def test_minibatches_of_slots_without_tasks_teach_nothing_and_break_nothing():
+    """Where slots have several rounds, most rounds are empty, and so are whole minibatches."""
+    env = OffloadingVecEnv("balanced", seed=0, slots=20, devices=2, arrival_probability=0.02)
+    model = METHODS["toppo"].build(env, 0, batch_size=10, sequence_length=10)
+    before = {name: value.clone() for name, value in model.policy.state_dict().items()}
+    model.learn(20 * 2 * 5)
+    after = model.policy.state_dict()
+    assert all(value.isfinite().all() for value in after.values())
+    assert any((after[name] != value).any() for name, value in before.items())

@@ -199,8 +199,8 @@ class TOPPO(RecurrentPPO):
         decides = batch["decides"]
         count = decides.sum().clamp(min=1.0)
         advantages = batch["advantages"]
-        if self.normalize_advantage:
-            chosen = advantages[decides > 0]
+        chosen = advantages[decides > 0]
+        if self.normalize_advantage and len(chosen) > 1:  # a minibatch of slots without tasks has nothing to normalise
             advantages = (advantages - chosen.mean()) / (chosen.std() + 1e-8)
         log_ratio = log_probs - batch["log_probs"]
         ratio = log_ratio.exp()
