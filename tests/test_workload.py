@@ -1,7 +1,6 @@
 """Traces: what a seed decides, the distributions, and files that come back whole or not at all."""
 
 import zipfile
-from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -13,8 +12,9 @@ from aiecof.system.scenario import TaskKind, load_scenario
 from aiecof.system.simulator import Simulator
 from aiecof.system.workload import SPLITS, Trace, draw_trace, load_trace
 
-ARRAYS = [entry.name for entry in fields(Trace)]
+ARRAYS = list(toy_trace().arrays())
 TASKS, NETWORK = ARRAYS[:3], ARRAYS[3:]
+BEYOND = {"fading_scale": ("fade", 0.5), "background_load": ("background", 0.5), "reach": ("reach", 2)}
 
 
 def small(**changes):
@@ -304,7 +304,7 @@ def test_a_trace_of_another_scenario_is_refused(saved):
     ("name", "value", "message"),
     [
         ("size", np.nan, r"trace\.size: .*finite"),
-        ("size", -1.0, r"trace\.size: got -1.0, allowed: 0 \(no task\) or a size > 0"),
+        ("size", -1.0, r"trace\.size: got -1.0, allowed: 0 \(none\) or more"),
         ("size", np.inf, r"trace\.size"),
         ("density", 0.0, r"trace\.density: .*> 0"),
         ("density", -np.inf, r"trace\.density"),
@@ -331,3 +331,25 @@ def test_arrays_of_another_shape_or_type_are_refused(name, change):
     trace = Trace(**{**vars(toy_trace()), name: wrong})
     with pytest.raises(InvalidInput, match=rf"trace\.{name}: got "):
         trace.check(toy_scenario())
+
+
+@pytest.mark.parametrize("knob", BEYOND)
+def test_what_goes_beyond_the_paper_has_to_be_there_where_it_is_asked_for_and_only_there(tmp_path, knob):
+    name, value = BEYOND[knob]
+    scenario = small(**{knob: value})
+    trace = draw_trace(scenario, 2, 1)
+    assert list(trace.arrays()) == [*ARRAYS, name]
+    kept = [entry for entry in ARRAYS if entry != "rate" or knob != "reach"]
+    assert same(trace, draw_trace(small(), 2, 1), kept) == kept  # nothing else is drawn otherwise
+    with pytest.raises(InvalidInput, match=rf"trace\.{name}: got \(2, .*allowed: none"):
+        Trace(**draw_trace(small(), 2, 1).arrays() | {name: getattr(trace, name)}).check(small())
+    without = Trace(**{entry: values for entry, values in trace.arrays().items() if entry != name})
+    with pytest.raises(InvalidInput, match=rf"trace\.{name}: got \(\), allowed: shape"):
+        without.check(scenario)
+    for wrong in (getattr(trace, name)[..., :1], getattr(trace, name).astype(str)):
+        with pytest.raises(InvalidInput, match=rf"trace\.{name}: got "):
+            Trace(**trace.arrays() | {name: wrong}).check(scenario)
+    impossible = getattr(trace, name).copy()
+    impossible.flat[0] = {"fade": 0.0, "background": -1.0, "reach": 3}[name]
+    with pytest.raises(InvalidInput, match=rf"trace\.{name}"):
+        Trace(**trace.arrays() | {name: impossible}).check(scenario)
