@@ -66,10 +66,13 @@ def improved(share):
 
 @pytest.mark.parametrize("arm", ARMS)
 def test_a_thousandth_changes_no_verdict(arm):
-    """But for one that may stand at the edge of an interval, and none turns into its opposite."""
+    """But for one that may stand at the edge of an interval, and none turns into its opposite.
+
+    Methods that have ended as one policy stand there together: what is said of one metric of theirs counts once.
+    """
     before, after = verdicts(arm), verdicts(arm, improved(1e-3))
     changed = {name: (before[name], after[name]) for name in before if before[name] != after[name]}
-    assert len(changed) <= 1, changed
+    assert len({(name.partition("-")[0], *pair) for name, pair in changed.items()}) <= 1, changed
     assert not any(first in BAD and second in GOOD for first, second in changed.values())
 
 

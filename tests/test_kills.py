@@ -102,6 +102,8 @@ def forked(place, jobs, names=tuple(EXPERIMENTS), runs="runs"):
             test_runner.app(arguments)
         except SystemExit as error:
             code = error.code
+        except KeyboardInterrupt:  # before the command has begun to listen
+            code = 130
         finally:
             os._exit(code)
     yield leader
