@@ -11,7 +11,12 @@ Act = Callable[[np.ndarray, bool], np.ndarray]
 """Observations of all devices, (R, F), and whether to be greedy -> actions, (R,)."""
 
 
-def mean_reward(act: Act, greedy: bool, episodes: int = 6, metric: str = "reward") -> float:
+def mean_reward(
+    act: Act,
+    greedy: bool,
+    episodes: int = 6,
+    metric: str = "reward",
+) -> float:
     """Mean reward of an episode in which all devices play `act`, or another metric of it."""
     env = gymnasium.make_vec(
         "aiecof/Offloading-v1",
