@@ -17,7 +17,7 @@ def mean_reward(
     episodes: int = 6,
     metric: str = "reward",
 ) -> float:
-    """Mean reward of an episode in which all devices play `act`, or another metric of it."""
+    """Mean of a metric of episodes in which all devices play `act`."""
     env = gymnasium.make_vec(
         "aiecof/Offloading-v1",
         num_envs=30 * episodes,
