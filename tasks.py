@@ -48,12 +48,17 @@ def ready() -> None:
         setup()
 
 
+def create(folder: Path) -> None:
+    """Make a virtual environment, or leave one that is there as it was made, be it with copies or with links."""
+    venv.create(folder, with_pip=True, symlinks=os.name != "nt")
+
+
 def setup() -> None:
     """create .venv and install the pinned environment into it"""
     if not OLDEST <= sys.version_info[:3] or sys.version_info[:2] > NEWEST:
         sys.exit("Python 3.11 (3.11.5 or later), 3.12 or 3.13 is needed; with make: make setup PYTHON=python3.12")
     print("Installing into .venv; this takes a few minutes the first time.", flush=True)
-    venv.create(VENV, with_pip=True)
+    create(VENV)
     pip("--require-hashes", "--no-deps", "--requirement", LOCK)
     # Alone, because it may come from another index, which then has wheels for another kind of machine.
     index = os.environ.get("TORCH_INDEX")
@@ -65,7 +70,7 @@ def setup() -> None:
 
 def setup_labs() -> None:
     """create .venv with what the course labs and their grading need, and nothing else"""
-    venv.create(VENV, with_pip=True)
+    create(VENV)
     index = os.environ.get("TORCH_INDEX")
     pip("--constraint", CONSTRAINTS, "torch", *(["--index-url", index] if index else []))
     pip("--constraint", CONSTRAINTS, "--editable", ".[agents,study]", "jupyterlab", "ipykernel", "nbgrader")

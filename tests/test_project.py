@@ -406,3 +406,13 @@ def test_notebooks_come_in_by_the_front_door():
         code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
         found += len({name for text in code for name in door.findall(text)})
     assert found <= 3 * len(paths)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["--symlinks", "--copies"])
+def test_set_up_goes_on_in_an_environment_that_is_there(tmp_path, how):
+    """One that somebody made beforehand, or an earlier set-up."""
+    subprocess.run([sys.executable, "-m", "venv", how, "--without-pip", tmp_path / "own"], check=True)
+    tasks.create(tmp_path / "own")
+    python = tmp_path / "own" / tasks.BIN.name / "python"
+    assert subprocess.run([python, "-m", "pip", "--version"], capture_output=True, check=False).returncode == 0
