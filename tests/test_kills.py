@@ -10,6 +10,7 @@ import random
 import signal
 import subprocess
 import time
+import traceback
 from contextlib import contextmanager
 
 import pytest
@@ -104,6 +105,8 @@ def forked(place, jobs, names=tuple(EXPERIMENTS), runs="runs"):
             code = error.code
         except KeyboardInterrupt:  # before the command has begun to listen
             code = 130
+        except BaseException:
+            (place / "errors").write_text(traceback.format_exc(), encoding="utf-8")
         finally:
             os._exit(code)
     yield leader
