@@ -146,7 +146,7 @@ def test_random_kills_lose_nothing(seed, tmp_path, undisturbed, durations):
         what = f"{number.name} to {'the group' if group else 'the parent'} after {moment:.1f} s, {jobs} job(s)"
         print(f"{what}: {len(before)} trials done, gone after {took:.1f} s, exit code {code}")
         assert took < (5.0 if number == signal.SIGKILL else allowed(3.0)), f"{what}: {took:.1f} s"
-        # After SIGINT, 1 has been seen in the whole suite never alone; `errors` in the folder tells what was raised.
+        # After SIGINT, 1 has been seen in the whole suite, not alone; `errors` in the folder tells what was raised.
         assert code in (-number, 130) or (number, code) == (signal.SIGINT, 1), what
         assert before.items() <= finished(tmp_path).items(), what
         for _, content in finished(tmp_path).values():
