@@ -50,9 +50,10 @@ def _recall() -> list[Cell]:
     cells = []
     for name in grids.WORTH_KNOWING:
         shown = load_scenario(name)
-        for sees, methods in grids.RECALLING.items():
+        for sees, values, methods, changes in grids.RECALLING:
             scenario = shown.replace(observation="oracle") if sees == "everything" else shown
-            cells += [cell(method, scenario, {"sees": sees}, grids.LONG_TRAINING) for method in methods]
+            labels = {"sees": sees, "values": values}
+            cells += [cell(method, scenario, labels, grids.LONG_TRAINING, **changes) for method in methods]
     return cells
 
 

@@ -106,14 +106,20 @@ COINS = tuple(round(0.5 + 0.04 * step, 2) for step in range(13))
 
 BEYOND_LEARNED = ("toppo", "ppo", "dqn", "a2c")
 """Learned methods on the bursty workload."""
-HIDDEN = ("hidden-clocks", "fading", "background", "beacons")
+HIDDEN = ("hidden-clocks", "fading", "slow-fading", "background", "beacons")
 """Scenarios that hide one thing each."""
-WORTH_KNOWING = HIDDEN[:3]
+WORTH_KNOWING = HIDDEN[:4]
 """Those of them where seeing it is worth more than `WORTH` to the best rule (`knowing`)."""
 WORTH = 5.0
 """Units of reward from which on a memory has something to find out."""
-RECALLING = {"shown": ("toppo", "ppo-stacked", "ppo", "toppo-transformer"), "everything": ("toppo", "ppo")}
-"""What is seen -> methods that are trained."""
+KEEPING = {"sequence_length": 50, "policy_kwargs": {"forget_bias": 2.0}}
+"""Changes of a TOPPO that is helped to remember: gradients through half an episode, an LSTM that starts out keeping."""
+RECALLING = (
+    ("shown", "registered", ("toppo", "ppo-stacked", "ppo", "toppo-transformer"), {}),
+    ("shown", "keeping", ("toppo",), KEEPING),
+    ("everything", "registered", ("toppo", "ppo"), {}),
+)
+"""What is seen, which hyperparameters, the methods that are trained, and their changes."""
 LONG_TRAINING = 200
 """Episodes of a training where a memory has to be learned first."""
 FEW_COINS, WAITS = (0.05, 0.2, 0.4, 0.6, 0.8), (1.0, 2.0, 3.0, 5.0)
