@@ -4,6 +4,7 @@ AIECOF_KILLS=60 .venv/bin/python -m pytest -s -m slow tests/test_kills.py -k ran
 AIECOF_PAIRS=12 .venv/bin/python -m pytest -m slow tests/test_kills.py -k pair
 """
 
+import gc
 import json
 import os
 import random
@@ -97,6 +98,7 @@ def forked(place, jobs, names=tuple(EXPERIMENTS), runs="runs"):
         code = 1
         try:
             os.setsid()
+            gc.callbacks.clear()  # Hypothesis has one, which no user has: what interrupts it there is swallowed
             signal.signal(signal.SIGINT, signal.default_int_handler)
             for stream in (1, 2):
                 os.dup2(os.open(place / "errors", os.O_CREAT | os.O_WRONLY | os.O_APPEND), stream)
@@ -146,8 +148,7 @@ def test_random_kills_lose_nothing(seed, tmp_path, undisturbed, durations):
         what = f"{number.name} to {'the group' if group else 'the parent'} after {moment:.1f} s, {jobs} job(s)"
         print(f"{what}: {len(before)} trials done, gone after {took:.1f} s, exit code {code}")
         assert took < (5.0 if number == signal.SIGKILL else allowed(3.0)), f"{what}: {took:.1f} s"
-        # After SIGINT, 1 has been seen in the whole suite, not alone; `errors` in the folder tells what was raised.
-        assert code in (-number, 130) or (number, code) == (signal.SIGINT, 1), what
+        assert code in (-number, 130), f"{what}: {(tmp_path / 'errors').read_text()}"
         assert before.items() <= finished(tmp_path).items(), what
         for _, content in finished(tmp_path).values():
             assert json.loads(content)["actions"], what
