@@ -33,6 +33,8 @@ _WHERE = "a folder that can be written"
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that at any moment either its old content or all of the new one is there."""
+    if os.path.isdir(path):
+        raise InvalidInput("file", str(path), "the name of a file, not a folder")
     draft = path.with_name(f"{path.name}.{uuid4().hex[:12]}{DRAFT}")
     try:
         with open(draft, "wb") as file:

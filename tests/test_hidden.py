@@ -1,5 +1,7 @@
 """Beyond the paper: several tasks a slot, fading, the work of others, beacons, reach; and what devices see of it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,6 +12,7 @@ from test_reference import assert_same_tasks, compiled, fixed_energy
 from aiecof.agents.policies import evaluate
 from aiecof.agents.rules import COORDINATED, POLICIES, make_policy
 from aiecof.checks import InvalidInput
+from aiecof.envs.spaces import check_trace
 from aiecof.study.lower_bound import lower_bound
 from aiecof.system.observations import observation_fields, read_observations
 from aiecof.system.reference import simulate
@@ -196,6 +199,16 @@ def test_a_trace_with_everything_is_written_and_read(tmp_path):
     with pytest.raises(InvalidInput, match="trace.fade"):
         load_trace(tmp_path / "trace.npz", scenario.replace(fading_scale=1.0))
     assert set(trace.arrays()) - set(trace[:1].arrays()) == set()
+
+
+@pytest.mark.parametrize("name, factor", [("fade", 2.0), ("fade", 0.5), ("background", 1.1)])
+def test_a_trace_of_ones_own_stays_in_the_space(name, factor):
+    slow = {"drop_rule": "wait"} if factor < 1.0 else {}
+    scenario = load_scenario("balanced", slots=6, fading_scale=0.5, background_load=0.5, observation="oracle", **slow)
+    trace = draw_trace(scenario, 1)
+    assert check_trace(trace, scenario) is trace
+    with pytest.raises(InvalidInput, match=rf"^options\.trace\.{name}: got "):
+        check_trace(replace(trace, **{name: getattr(trace, name) * factor}), scenario)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Requests of real services: files read and refused, what they are like, and the tasks that they become."""
 
+import gzip
 import json
 import os
 import time
@@ -91,7 +92,7 @@ def test_a_file_of_each_format_is_read(form, written):
 
 
 @pytest.mark.parametrize("form", FORMATS)
-@pytest.mark.parametrize("change", ["\r\n", "mark", "no end", "blank end"])
+@pytest.mark.parametrize("change", ["\r\n", "mark", "no end", "blank end", "long blank end"])
 def test_ends_of_lines_and_a_mark_at_the_start_do_not_matter(form, change, written):
     plain = text(form, ROWS)
     content = {
@@ -99,10 +100,27 @@ def test_ends_of_lines_and_a_mark_at_the_start_do_not_matter(form, change, writt
         "mark": "\ufeff" + plain,
         "no end": plain.rstrip(),
         "blank end": plain + "\n\r\n \n",
+        "long blank end": plain + "\n" * (2 * formats._BLOCK),
     }[change]
     first, second = read_requests(written(plain, "a"), form), read_requests(written(content, "b"), form)
     for name in ("time", "size", "work"):
         assert (getattr(first, name) == getattr(second, name)).all()
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_blank_lines_are_refused_between_blocks_and_not_after_the_last(form, written):
+    rows = [(i, 1, 1) for i in range(formats._BLOCK - 1)]
+    whole = text(form, rows) + "\n\n"
+    assert len(read_requests(written(whole), form)) == len(rows)
+    number = len(rows) + 1 + (form != "mooncake")
+    with pytest.raises(InvalidInput, match=f"line {number}, (columns|JSON): got ''"):
+        read_requests(written(whole + line(form, 1e4, 1, 1)), form)
+
+
+def test_offsets_of_times_are_taken_off(written, recwarn):
+    moments = ("2024-05-10 23:00:00+02:00", "2024-05-10 21:00:01Z", "2024-05-10T16:00:02-05:00")
+    found = read_requests(written(HEADS["azure"] + "".join(f"{when},1,1\n" for when in moments)), "azure")
+    assert found.time.tolist() == [0.0, 1.0, 2.0] and not recwarn.list
 
 
 @pytest.mark.parametrize("ending", ["+00:00", "Z", ""])
@@ -146,6 +164,7 @@ for _name, _cell in {
     "quoted": '"879"',
     "true": "true",
     "a long number": "9" * 400,
+    "what sums cannot hold": "1e308",
 }.items():
     DAMAGE[_name] = (
         lambda form, cell=_cell: text(form, ROWS).replace(" 879", f" {cell}").replace(",879,", f",{cell},"),
@@ -211,7 +230,19 @@ def test_what_is_too_large_is_refused_before_it_is_read(tmp_path, monkeypatch):
         read_requests(path, "csv")
 
 
-@pytest.mark.parametrize("path", ["nowhere.csv", ".", os.devnull, "a\0b"])
+def test_what_is_compressed_is_not_taken_for_text(written):
+    for form in FORMATS:
+        with pytest.raises(InvalidInput, match="requests: got .*not compressed: unpack it"):
+            read_requests(written(gzip.compress(text(form, ROWS).encode())), form)
+
+
+def test_a_column_that_is_there_twice_is_refused(written):
+    for head in ("time,size,work,work", "time,size,work,user,user"):
+        with pytest.raises(InvalidInput, match="line 1, header: got"):
+            read_requests(written(head + "\n1,1,1,1,1\n"), "csv")
+
+
+@pytest.mark.parametrize("path", ["nowhere.csv", ".", os.devnull, "a\0b", "a" * 300])
 def test_what_is_no_file_is_refused(path):
     with pytest.raises(InvalidInput):
         read_requests(path, "csv")
@@ -273,6 +304,24 @@ def test_statistics_by_hand():
     assert found["size_cv"] == found["work_cv"] == pytest.approx(size.std() / 3.5)
     assert found["rank_correlation"] == pytest.approx(-1.0)
     assert found["busiest_tenth"] == pytest.approx(4 / 6)
+
+
+def test_statistics_of_what_is_short_say_nothing_instead_of_warning(recwarn):
+    one = Requests("mine", np.zeros(1), np.ones(1), np.ones(1))
+    second = Requests("mine", np.array([0.0, 0.5]), np.array([1.0, 2.0]), np.array([1.0, 2.0]))
+    for requests, correlation in ((one, np.nan), (second, 1.0)):
+        found = statistics(requests)
+        assert np.isnan(found["lag_1"]) and found["dispersion"] == 0.0
+        assert found["rank_correlation"] == pytest.approx(correlation, nan_ok=True)
+    assert not recwarn.list
+
+
+def test_the_busiest_tenth_is_one_of_all_devices():
+    size = np.zeros((1, 30, 30))
+    size[0, :, :10] = 1.0  # ten of thirty have all tasks, and three of them make a tenth
+    nothing = np.zeros(0)
+    trace = Trace(size, np.ones(size.shape), size.astype(int) - 1, nothing, nothing, nothing)
+    assert statistics(trace)["busiest_tenth"] == pytest.approx(0.3)
 
 
 def test_statistics_of_a_trace_by_hand():
@@ -407,6 +456,23 @@ def test_network_is_the_one_that_the_seed_draws():
     made = request_trace(some(), hidden, seed=3)
     expected = draw_trace(hidden, made.training, 3, split="train")
     assert (made.training_trace.fade == expected.fade).all() and (made.training_trace.reach == expected.reach).all()
+
+
+def test_on_a_bursty_network_tasks_have_the_means_that_it_draws():
+    bursty = load_scenario("bursty", devices=10)
+    own, drawn = request_trace(some(30_000), bursty).trace, draw_trace(bursty, 100, network_seed=0)
+    for trace in (own, drawn):
+        size = trace.size[trace.has_task]
+        work = (trace.size * trace.density)[trace.has_task]
+        assert size.mean() == pytest.approx(6.015e6, rel=0.02) and work.mean() == pytest.approx(618e6, rel=0.03)
+    even = bursty.replace(bursts=replace(bursty.bursts, size_cv=0.0, work_cv=0.0))
+    tasks = request_trace(some(30_000), even).trace
+    assert tasks.size[tasks.has_task].mean() == pytest.approx(6.2e6, rel=0.02)
+
+
+def test_episodes_of_one_slot_have_no_next_slot():
+    made = request_trace(some(), TINY.replace(slots=1))
+    assert made.scenario.bursts.sojourn_slots == 1.0 and made.scenario.bursts.swing > 0.0
 
 
 def test_splits_are_disjoint_and_in_order():
@@ -704,6 +770,8 @@ def test_a_rule_meets_the_held_out_part(service, tmp_path):
         ("trace service.csv --format csv --arrivals-per-slot none", "arrivals_per_slot: got 'none'"),
         ("trace service.csv --format csv --devices 900", "requests: got 1500"),
         ("trace service.csv --format csv --devices 3 --set slots=20 --out no/where.npz", "folder: got 'no'"),
+        ("trace service.csv --format csv --devices 3 --set slots=20 --out .", "file: got '.'"),
+        (f"trace {'a' * 300} --format csv", "requests: got 'aaa"),
         ("simulate --trace nowhere.npz", "trace: got 'nowhere.npz'"),
         ("simulate --trace service.csv", "trace: got 'service.csv'"),
         ("simulate --trace nowhere.npz --scenario plain", "scenario: got 'plain'"),

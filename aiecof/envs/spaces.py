@@ -119,7 +119,8 @@ def check_action(name: str, action: Any, scenario: Scenario) -> int:
 def check_trace(trace: Any, scenario: Scenario, episodes: int | None = None, field: str = "options.trace") -> Trace:
     """Return a trace of a user's own if it fits and no observation of it can leave the space.
 
-    Sizes, work and clocks may not exceed the scenario's ranges. Where its slowest processor bounds a wait
+    Sizes, work, clocks and the work of others may not exceed the scenario's ranges, and no channel be better than its
+    good state. Where its slowest processor bounds a wait
     (`drop_rule="wait"`) or an energy (`observation="printed_mean"`), clocks and rates may not be lower either.
     """
     count = trace.check(scenario).episodes if isinstance(trace, Trace) else 0
@@ -134,8 +135,12 @@ def check_trace(trace: Any, scenario: Scenario, episodes: int | None = None, fie
         "density": (work, 0.0, scenario.workload_range[1] * scenario.workload_scale),
         "device_frequency": (trace.device_frequency, slow * scenario.device_frequency[0], scenario.device_frequency[1]),
         "server_frequency": (trace.server_frequency, slow * scenario.server_clocks[0], scenario.server_clocks[1]),
-        "rate": (trace.rate, slow * _lowest_rate(scenario), math.inf),
+        "rate": (trace.rate, slow * _lowest_rate(scenario) / scenario.fading_scale, math.inf),
     }
+    if trace.fade is not None:
+        columns["fade"] = (trace.fade, slow * scenario.fading_scale, 1.0)
+    if trace.background is not None:
+        columns["background"] = (trace.background, 0.0, scenario.background_load)
     for name, (values, low, high) in columns.items():
         for found in (float(values.min()), float(values.max())):
             if not low * (1 - 1e-9) <= found <= high * (1 + 1e-9):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +26,9 @@ FORMATS = {
 """Format -> its fields for time, size and work; a `csv` may have `user` as well. Mooncake's are lines of JSON."""
 MOST_BYTES = 4 * 10**9
 """Size of the largest file that is read [byte]."""
+LARGEST = 9e18
+"""The largest number in a file: times of today are less, even in nanoseconds, and whole numbers go no further."""
+_NUMBER = f"a number from 0 to {LARGEST:g}"
 _TIME_UNIT = {"azure": 1e-6, "mooncake": 1e-3}
 _BLOCK = 500
 
@@ -61,8 +65,8 @@ class Requests:
                     f"{'whole numbers' if name == 'user' else 'floats'}, an array of one axis as long as the others"
                 )
                 raise InvalidInput(f"requests.{name}", values, allowed)
-            if values.ndim != 1 or not len(values) or not 0 <= values.min() <= values.max() < np.inf:
-                raise InvalidInput(f"requests.{name}", values, "at least one number, all finite and >= 0")
+            if values.ndim != 1 or not len(values) or not 0 <= values.min() <= values.max() <= LARGEST:
+                raise InvalidInput(f"requests.{name}", values, f"at least one number, each {_NUMBER}")
         if self.time[0] != 0.0 or (np.diff(self.time) < 0.0).any():
             raise InvalidInput("requests.time", self.time, "seconds from 0 on that never fall")
 
@@ -83,19 +87,25 @@ class _Reader:
 
     def blocks(self) -> Iterator[list[bytes]]:
         """The lines from here on, in blocks; blank ones at the end of the file are none."""
+        blank: list[bytes] = []
         while block := list(islice(self.file, _BLOCK)):
-            if not self.file.peek(1):
-                while block and not block[-1].strip():
-                    block.pop()
-            yield block
-            self.line += len(block)
+            count = len(block)
+            while count and not block[count - 1].strip():
+                count -= 1
+            if count:
+                if blank:
+                    yield blank  # which nobody takes: it was not the end of the file
+                yield block[:count]
+                self.line += count
+            blank = blank or block[count : count + 1]
 
     def csv(self, names: tuple[str, ...]) -> Iterator[list[list[bytes]]]:
         """The columns with these names, and the column `user` if there is one, block by block."""
         head = self.file.readline().removeprefix(b"\xef\xbb\xbf")
         header = [name.strip().strip('"') for name in self._text([head]).rstrip("\r\n").split(",")]
-        if any(header.count(name) != 1 for name in names):
-            raise self.problem(0, "header", head, f"columns {', '.join(names)}, each once, with commas between them")
+        if any(header.count(name) != 1 for name in names) or header.count("user") > 1:
+            allowed = f"columns {', '.join(names)}, each once, with commas between them, and user at most once"
+            raise self.problem(0, "header", head, allowed)
         places = [header.index(name) for name in (*names, "user") if name in header]
         self.line = 2
         for lines in self.blocks():
@@ -141,18 +151,18 @@ class _Reader:
                 raise self.problem(place, "JSON", line, allowed)
             for name in names:
                 if type(row.get(name)) not in (int, float):
-                    raise self.problem(place, name, row.get(name, "nothing"), "a finite number >= 0")
+                    raise self.problem(place, name, row.get(name, "nothing"), _NUMBER)
 
     def numbers(self, field: str, cells: list, convert: Callable[[list], np.ndarray], dated: bool) -> np.ndarray:
-        """A column as finite numbers that are not negative; only if one is not, each is looked at."""
+        """A column as numbers from 0 to `LARGEST`; only if one is not, each is looked at."""
         try:
             found = convert(cells)
         except (ValueError, OverflowError):
             found = np.array([_or_nan(convert, cell) for cell in cells])
-        good = (found >= 0.0) & (found < np.inf)
+        good = (found >= 0.0) & (found <= LARGEST)
         if not good.all():
             place = int(good.argmin())
-            allowed = "a time such as 2023-11-16 18:17:03.9799600" if dated else "a finite number >= 0"
+            allowed = "a time such as 2023-11-16 18:17:03.9799600" if dated else _NUMBER
             raise self.problem(place, field, cells[place], allowed)
         return found
 
@@ -167,7 +177,9 @@ def _microseconds(cells: list[bytes]) -> np.ndarray:
     if cells and min(map(len, cells)) < 19:
         raise ValueError  # numpy knows words such as "now"
     plain = [cell.removesuffix(b"+00:00").removesuffix(b"Z") for cell in cells]
-    return np.array(plain, "S").astype("M8[us]").astype(np.int64).astype(float)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # numpy takes an offset such as +02:00 off, and warns of it
+        return np.array(plain, "S").astype("M8[us]").astype(np.int64).astype(float)
 
 
 def _codes(known: dict[bytes, int], cells: list[bytes]) -> np.ndarray:
@@ -182,6 +194,24 @@ def _or_nan(convert: Callable[[list], np.ndarray], cell: object) -> float:
         return np.nan
 
 
+def _columns(reader: _Reader, names: tuple[str, ...], format: str) -> Iterator[list[np.ndarray]]:
+    """Times, sizes, work and users, if there are any, block by block."""
+    users: dict[bytes, int] = {}
+    dated, last, count = format == "azure", 0.0, 0
+    converters = [_microseconds if dated else _floats, _floats, _floats, partial(_codes, users)]
+    for columns in (reader.json_lines if format == "mooncake" else reader.csv)(names):
+        cells = zip((*names, "user"), columns, converters, strict=False)
+        found = [reader.numbers(*column, dated and column[0] == names[0]) for column in cells]
+        falls = np.diff(found[0], prepend=last) < 0.0
+        if falls.any():
+            place, allowed = int(falls.argmax()), "no time before that of the line above: sort the file"
+            raise reader.problem(place, names[0], columns[0][place], allowed)
+        last, count = found[0][-1], count + len(found[0])
+        yield found
+    if not count:
+        raise reader.problem(0, names[0], "nothing", "at least one request")
+
+
 @checked
 def read_requests(path: Path, format: str) -> Requests:
     """Requests of a file; what is wrong with one raises `InvalidInput` with the line, the field, the value.
@@ -192,28 +222,17 @@ def read_requests(path: Path, format: str) -> Requests:
         times may not fall.
     """
     names = FORMATS[check_choice("format", format, tuple(FORMATS))]
-    if not path.is_file():
-        raise InvalidInput("requests", str(path), "a file that is there")
-    if (length := path.stat().st_size) > MOST_BYTES:
-        raise InvalidInput("requests", str(path), f"a file of at most {MOST_BYTES / 1e9:g} GB, not {length / 1e9:.1f}")
-    check_memory("requests", str(path), 4.0 * length)
-    users: dict[bytes, int] = {}
-    dated = format == "azure"
-    converters = [_microseconds if dated else _floats, _floats, _floats, partial(_codes, users)]
-    parts, last = [], 0.0
-    with reading("requests", path, "a file of requests"), open(path, "rb") as file:
-        reader = _Reader(path, file)
-        for columns in (reader.json_lines if format == "mooncake" else reader.csv)(names):
-            cells = zip((*names, "user"), columns, converters, strict=False)
-            found = [reader.numbers(*column, dated and column[0] == names[0]) for column in cells]
-            falls = np.diff(found[0], prepend=last) < 0.0
-            if falls.any():
-                place, allowed = int(falls.argmax()), "no time before that of the line above: sort the file"
-                raise reader.problem(place, names[0], columns[0][place], allowed)
-            last = found[0][-1] if len(found[0]) else last
-            parts.append(found)
-        if not sum(len(part[0]) for part in parts):
-            raise reader.problem(0, names[0], "nothing", "at least one request")
+    with reading("requests", path, "a file of requests"):
+        if not path.is_file():
+            raise InvalidInput("requests", str(path), "a file that is there")
+        if (length := path.stat().st_size) > MOST_BYTES:
+            most = f"a file of at most {MOST_BYTES / 1e9:g} GB, not {length / 1e9:.1f}"
+            raise InvalidInput("requests", str(path), most)
+        check_memory("requests", str(path), 4.0 * length)
+        with open(path, "rb") as file:
+            if file.peek(2).startswith(b"\x1f\x8b"):
+                raise InvalidInput("requests", str(path), "a file that is not compressed: unpack it first")
+            parts = list(_columns(_Reader(path, file), names, format))
     time, *others = (np.concatenate(column) for column in zip(*parts, strict=True))
     return Requests(path.name, (time - time[0]) * _TIME_UNIT.get(format, 1.0), *others)
 
@@ -236,24 +255,22 @@ def statistics(source: Requests | Trace, rounds: int = 1) -> dict[str, float]:
     nothing, and what takes users that are not known, is NaN.
     """
     if isinstance(source, Trace):
-        tasks, slots = source.has_task, source.size.shape[1] // rounds
+        tasks, slots, owners = source.has_task, source.size.shape[1] // rounds, source.size.shape[2]
         episode, row, owner = np.nonzero(tasks)
-        cell, cells, pairs = (
-            episode * (slots + 1) + row // rounds,
-            source.episodes * slots,
-            source.episodes * (slots - 1),
-        )
+        cell = episode * (slots + 1) + row // rounds
+        cells, pairs = source.episodes * slots, source.episodes * (slots - 1)
         size, work = source.size[tasks], source.size[tasks] * source.density[tasks]
     else:
-        cell, owner, size, work = np.floor(source.time).astype(np.int64), source.user, source.size, source.work
-        cells = int(cell[-1]) + 1
-        pairs = cells - 1
+        cell, owner, owners = np.floor(source.time).astype(np.int64), source.user, 0
+        cells, pairs = int(cell[-1]) + 1, int(cell[-1])
+        size, work = source.size, source.work
     at, count = np.unique(cell, return_counts=True)
     mean = np.float64(len(cell)) / cells
     variance = np.square(count, dtype=float).sum() / cells - mean**2
-    product = (count[1:] * count[:-1])[np.diff(at) == 1].sum() / np.float64(pairs)
-    makes = np.sort(np.bincount(owner))[::-1] if owner is not None else np.zeros(0)
+    makes = np.sort(np.bincount(owner, minlength=owners))[::-1] if owner is not None else np.zeros(0)
     with np.errstate(invalid="ignore", divide="ignore"):
+        product = (count[1:] * count[:-1])[np.diff(at) == 1].sum() / np.float64(pairs)
+        together = np.corrcoef(_ranks(size), _ranks(work))[0, 1] if len(cell) > 1 else np.nan
         return {
             "count": float(len(cell)),
             "mean": float(mean),
@@ -261,6 +278,6 @@ def statistics(source: Requests | Trace, rounds: int = 1) -> dict[str, float]:
             "lag_1": float((product - mean**2) / variance),
             "size_cv": float(size.std() / size.mean()),
             "work_cv": float(work.std() / work.mean()),
-            "rank_correlation": float(np.corrcoef(_ranks(size), _ranks(work))[0, 1]),
+            "rank_correlation": float(together),
             "busiest_tenth": float(makes[: -(-len(makes) // 10)].sum() / np.float64(makes.sum())),
         }

@@ -7,7 +7,9 @@ import io
 import json
 import zipfile
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from statistics import NormalDist
 from tempfile import TemporaryDirectory
 
 import numpy as np
@@ -158,7 +160,7 @@ def _slots(time: np.ndarray, scenario: Scenario, speed: float | None) -> tuple[n
     least, most = 2 * scenario.slots, 10**6 * scenario.slots
     if not least <= count <= most:
         field, found, remedy = ("speed", speed, "speed") if speed else ("requests", len(time), "number of devices")
-        allowed = f"what lasts {least:,} to {most:,} slots, two episodes at least, where these last {count:,.1f}"
+        allowed = f"what lasts {least:,} to {most:,} slots, two episodes at least, where these last {count:,.6g}"
         raise InvalidInput(field, found, f"{allowed}: take another {remedy}")
     return np.floor((time - time[0]) * (count / length)).astype(np.int64), int(count / scenario.slots)
 
@@ -177,9 +179,23 @@ def _means(scenario: Scenario) -> tuple[float, float]:
     """Mean size [bit] and work [cycle] of the scenario's own tasks."""
     size = sum(kind.share * np.mean(kind.size) for kind in scenario.task_kinds)
     work = np.mean(scenario.workload_range)
-    if scenario.bursts is not None:
-        size, work = scenario.bursts.size_mean, scenario.bursts.work_mean
+    if (bursts := scenario.bursts) is not None:
+        of_kind = partial(_cut_mean, bursts.size_mean, bursts.size_cv)
+        size = sum(kind.share * of_kind(kind.size) for kind in scenario.task_kinds)
+        work = _cut_mean(bursts.work_mean, bursts.work_cv, scenario.workload_range)
     return float(size), float(work) * scenario.workload_scale * (1.0 if _per_task(scenario) else float(size))
+
+
+def _cut_mean(mean: float, cv: float, bounds: tuple[float, float]) -> float:
+    """Mean of lognormal numbers that are cut off at bounds."""
+    if cv == 0.0:
+        return min(max(mean, bounds[0]), bounds[1])
+    variance = np.log1p(cv**2)
+    plain = NormalDist(np.log(mean) - variance / 2.0, np.sqrt(variance))
+    (below, below_size), (within, within_size) = (
+        (plain.cdf(bound), (plain + variance).cdf(bound)) for bound in np.log(bounds)
+    )
+    return bounds[0] * below + mean * (within_size - below_size) + bounds[1] * (1.0 - within)
 
 
 def _per_task(scenario: Scenario) -> bool:
@@ -208,7 +224,8 @@ def _fitted(scenario: Scenario, trace: Trace) -> Scenario:
     """The scenario with ranges that hold the tasks, and `Bursts` fitted to them by the method of moments.
 
     The number of tasks in a slot is Poisson with a mean that swings: its variance is the mean plus the square of mean
-    times swing, and the covariance of neighbours is that square times 1 - 2 / sojourn.
+    times swing, and the covariance of neighbours is that square times 1 - 2 / sojourn. More than one task a device and
+    slot on average cannot be asked for: of requests that come faster, it draws fewer.
     """
     tasks = trace.has_task
     size, density = trace.size[tasks], trace.density[tasks]
@@ -216,8 +233,8 @@ def _fitted(scenario: Scenario, trace: Trace) -> Scenario:
     kinds = [size.min(), size.max(), *(bound for kind in scenario.task_kinds for bound in kind.size)]
     bounds = [work.min(), work.max(), *scenario.workload_range]
     found = statistics(trace, scenario.arrivals_per_slot)
-    beyond = max(found["dispersion"] - 1.0, 0.0)
-    turning = (1.0 - found["lag_1"] * found["dispersion"] / beyond) / 2.0 if beyond else 0.5
+    beyond, lag = max(found["dispersion"] - 1.0, 0.0), found["lag_1"]  # which takes two slots
+    turning = (1.0 - lag * found["dispersion"] / beyond) / 2.0 if beyond and np.isfinite(lag) else 0.5
     bursts = Bursts(
         swing=min(float(np.sqrt(beyond / found["mean"])), 1.0),
         sojourn_slots=1.0 / min(max(turning, 1.0 / scenario.slots), 1.0),
