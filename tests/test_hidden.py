@@ -115,6 +115,17 @@ def test_the_work_of_others_is_hidden_unless_an_oracle_looks():
     np.testing.assert_allclose(column(shown, oracle, "backlog_slots"), known, atol=1e-4)
 
 
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_the_work_of_others_counts_once_while_devices_decide(rounds):
+    scenario = load_scenario("background", slots=4, observation="oracle", arrivals_per_slot=rounds)
+    simulator = Simulator(scenario)
+    waits = column(scenario, simulator.reset(draw_trace(scenario, 1)), "server_wait_slots")
+    assert waits.max() == pytest.approx(scenario.background_load)
+    for _ in range(scenario.devices * rounds - 1):  # who all stay at home
+        simulator.decide(np.zeros((1, 1), int))
+        np.testing.assert_array_equal(column(scenario, simulator.observe(), "server_wait_slots"), waits)
+
+
 def test_fading_slows_a_device_down_and_only_an_oracle_sees_it():
     scenario = load_scenario("balanced", slots=40, fading_scale=0.25, channel_queue="none")
     seen, simulator = played(scenario)

@@ -323,7 +323,7 @@ def decide_replicas(p, a, row, first, actions, rewards, seen):
     for b in range(actions.shape[0]):
         _decide(p, a, b, row, first, actions[b : b + 1], rewards[b : b + 1])
     if seen.shape[0] and row + 1 < a.size.shape[1]:
-        observe(p, a, row + 1, seen)
+        observe(p, a, row + 1, 0, seen)
 
 
 @kernel

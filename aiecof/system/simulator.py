@@ -244,7 +244,7 @@ class Simulator:
         """What every device sees now, (B, M, F) float32; `observation_fields` names the columns. Zeros at the end."""
         observations = self._nothing_seen(self.replicas)
         if not self.done:
-            views.observe(self._parameters, self._arrays, self.slot, observations)
+            views.observe(self._parameters, self._arrays, self.slot, self.next_device, observations)
         return observations
 
     def _nothing_seen(self, replicas: int) -> np.ndarray:

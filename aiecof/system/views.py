@@ -26,27 +26,28 @@ def _see_answers(answers, last, seen, slot):
 
 
 @inlined
-def _waits(p, a, b, row, slot, known):
+def _waits(p, a, b, begins, slot, known):
     """Wait on each server in its three senses, (3, N): as told, and as it is with what others bring now; its clock."""
     told = a.told_end if p["beacons"] else (a.own_end if p["own_backlog"] else a.server_end)
     for n in range(known.shape[1]):
         known[0, n] = model.waiting_delay(told[b, n], slot) / p["tau"]
         wait = model.waiting_delay(a.server_end[b, n], slot)
-        if p["background"] and row % (a.size.shape[1] // a.load.shape[1]) == 0:
+        if p["background"] and begins:
             wait += a.background[b, slot, n]
         known[1, n] = wait / p["tau"]
         known[2, n] = 0.0 if p["hides_clocks"] else a.server_frequency[b, n] / p["server_scale"]
 
 
 @kernel
-def observe(p, a, row, observations):
-    """Write what every device sees before a round of decisions, (B, M, F)."""
+def observe(p, a, row, first, observations):
+    """Write what every device sees before device `first` decides in a round, (B, M, F)."""
     replicas, devices, _ = observations.shape
     servers, rounds, places = a.rate.shape[2], a.size.shape[1], a.rate.shape[2] + 1
     slot = row // (rounds // a.load.shape[1])
+    begins = first == 0 and row % (rounds // a.load.shape[1]) == 0  # then what others bring has yet to join the queues
     known = np.empty((3, a.server_end.shape[1]), np.float32)
     for b in range(replicas):
-        _waits(p, a, b, row, slot, known)
+        _waits(p, a, b, begins, slot, known)
         for m in range(devices):
             seen = observations[b, m]
             size = a.size[b, row, m]
