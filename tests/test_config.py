@@ -358,6 +358,7 @@ def test_each_scenario_beyond_the_paper_changes_balanced_in_what_it_is_about(nam
         "bursty": {"bursts", "arrivals_per_slot", "task_kinds", "workload_range"},
         "hidden-clocks": {"device_frequency", "server_frequency"},
         "fading": {"fading_scale"},
+        "slow-fading": {"fading_scale", "fading_slots"},
         "background": {"background_load"},
         "beacons": {"beacon_slots", "servers", "server_frequency"},
     }[name]
