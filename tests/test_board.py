@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sb3_contrib import RecurrentPPO
@@ -30,6 +31,7 @@ from aiecof.metrics import METRICS
 from aiecof.requests.formats import Requests
 from aiecof.requests.tasks import request_trace
 from aiecof.study import grids
+from aiecof.study.experiments import experiments
 from aiecof.study.store import read_table
 from aiecof.system.observations import observation_width
 from aiecof.system.workload import draw_trace
@@ -134,6 +136,18 @@ def test_stored_trials_need_one_row_a_network(monkeypatch):
     monkeypatch.setattr(suite, "read_table", lambda name: table.assign(seed=0))
     with pytest.raises(InvalidInput, match="one row a seed of toppo on balanced"):
         suite.stored("toppo", suite.SETTINGS["balanced"])
+
+
+@pytest.mark.parametrize("name", [name for name, setting in suite.SETTINGS.items() if setting.table])
+def test_an_experiment_has_one_training_of_toppo_for_the_board(name, monkeypatch):
+    """Others of it see everything, or are helped to remember."""
+    setting = suite.SETTINGS[name]
+    labels = [labels for labels, _ in experiments()[setting.table.removesuffix(".csv")].trials("full")]
+    table = pd.DataFrame(labels).assign(**dict.fromkeys(METRICS, 1.0))
+    monkeypatch.setattr(suite, "read_table", lambda _: table)
+    there = suite.stored("toppo", setting)
+    assert bool(there) == (name != "beacons")
+    assert not any(np.isnan(values).all() for values in there.values())
 
 
 # --- cards -----------------------------------------------------------------------------------------------------------

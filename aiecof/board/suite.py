@@ -118,7 +118,7 @@ def stored(method: str, setting: Setting) -> dict[str, np.ndarray]:
     if table is None or table.empty:
         return {}
     rows = table[(table["scenario"] == setting.name) & (table["method"] == method)]
-    for label, value in {"arm": setting.arm, "sees": "shown"}.items():
+    for label, value in {"arm": setting.arm, "sees": "shown", "values": "registered"}.items():
         rows = rows[rows[label] == value] if label in rows else rows
     if rows["seed"].duplicated().any():
         raise InvalidInput("table", setting.table, f"one row a seed of {method} on {setting.name}")
