@@ -15,7 +15,9 @@ from typer.testing import CliRunner
 
 from aiecof.agents import bench as bench_module
 from aiecof.agents.rules import POLICIES, make_policy
+from aiecof.checks import InvalidInput
 from aiecof.cli.app import app
+from aiecof.cli.chosen import chosen_scenario
 from aiecof.system.scenario import BEYOND, READINGS, SCENARIOS, load_scenario
 from aiecof.system.simulator import Simulator
 from aiecof.system.workload import draw_trace
@@ -289,6 +291,18 @@ def test_settings_change_what_the_file_of_a_scenario_would_change(tmp_path):
     changed = load_scenario("balanced", tau_max_slots=9, drop_rule="wait", device_frequency=(2e9, 4e9), slots=20)
     assert load_scenario(str(path)).replace(weights=changed.weights).fingerprint == changed.fingerprint
     assert load_scenario(str(path)).weights.drop == 0.4 and load_scenario(str(path)).weights.load == 0.3
+
+
+def test_settings_reach_into_bursts():
+    whole = {"swing": 0.1, "sojourn_slots": 9, "heavy_share": 0.2, "size_mean_mbit": 6, "size_cv": 1}
+    whole |= {"work_mean_megacycles": 2500, "work_cv": 1}
+    of_one, of_all = ([f"bursts={json.dumps(whole)}"], ["bursts.swing=0.1", "bursts.work_mean_megacycles=2500"])
+    assert chosen_scenario("balanced", None, of_one).bursts.size_mean == 6e6
+    bursts = chosen_scenario("bursty", None, of_all).bursts
+    assert (bursts.swing, bursts.work_mean, bursts.work_cv) == (0.1, 2500e6, 5.0)
+    for wrong in (["bursts=5", "bursts.swing=0.1"], ["bursts.swung=0.1"], ["bursts.swing=0.1", "bursts.swing=0.2"]):
+        with pytest.raises(InvalidInput, match=r"^set: got 'bursts\.sw"):
+            chosen_scenario("bursty", None, wrong)
 
 
 def test_a_rule_in_a_file_plays_as_the_one_that_it_is_made_from(tmp_path):

@@ -3,7 +3,7 @@
 import json
 import math
 import pickle
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -365,6 +365,18 @@ def test_each_scenario_beyond_the_paper_changes_balanced_in_what_it_is_about(nam
     slow = set() if name in ("bursty", "hidden-clocks") else {"device_frequency", "transmission_rate", "weights"}
     changed = {entry.name for entry in fields(scenario) if getattr(scenario, entry.name) != getattr(base, entry.name)}
     assert changed - {"name", "readings"} == about | slow
+
+
+@pytest.mark.parametrize("change", [{"swing": 0.5}, {"size_mean_mbit": 3}, {"size_mean": 3e6, "swing": 0.1}])
+def test_a_scenario_changes_some_of_the_bursts_that_it_is_based_on(change):
+    base = load_scenario("bursty").bursts
+    found = load_scenario({"base": "bursty", "bursts": change}).bursts
+    expected = {name.removesuffix("_mbit"): v * 1e6 if name.endswith("_mbit") else v for name, v in change.items()}
+    assert found == replace(base, **expected) != base
+    assert load_scenario({"base": "bursty", "bursts": None}).bursts is None
+    for wrong in (5, {"swing": 2}, {"swung": 0.5}):
+        with pytest.raises(InvalidInput, match="^bursts"):
+            load_scenario({"base": "bursty", "bursts": wrong})
 
 
 def test_bursty_has_the_statistics_that_it_is_fitted_to():

@@ -232,6 +232,7 @@ def test_a_trace_of_ones_own_stays_in_the_space(name, factor):
         ({"fading_scale": 0.0}, "fading_scale"),
         ({"fading_slots": 0.5}, "fading_slots"),
         ({"background_load": -1.0}, "background_load"),
+        ({"background_load": 1e7}, "background_load"),
         ({"background_slots": float("nan")}, "background_slots"),
         ({"beacon_slots": 0}, "beacon_slots"),
         ({"bursts": {"swing": 1}}, "bursts"),
@@ -240,8 +241,9 @@ def test_a_trace_of_ones_own_stays_in_the_space(name, factor):
 def test_what_is_out_of_range_is_named(changes, field):
     with pytest.raises(InvalidInput, match=field):
         load_scenario("balanced", **changes)
-    with pytest.raises(InvalidInput, match="bursts.swing"):
-        Bursts(1.5, 30.0, 0.5, 1e6, 1.0, 1e9, 1.0)
+    for place, values in {"swing": (1.5, 1.0), "size_cv": (0.5, 1e9)}.items():
+        with pytest.raises(InvalidInput, match=f"bursts.{place}"):
+            Bursts(values[0], 30.0, 0.5, 1e6, values[1], 1e9, 1.0)
 
 
 EVERYTHING = {

@@ -10,7 +10,7 @@ import typer
 
 from aiecof.checks import InvalidInput, did_you_mean
 from aiecof.cli.console import number
-from aiecof.system.scenario import READINGS, UNITS, Scenario, Weights, load_scenario
+from aiecof.system.scenario import READINGS, UNITS, Bursts, Scenario, Weights, load_scenario
 
 if TYPE_CHECKING:
     from aiecof.requests.tasks import RequestTrace
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 ScenarioName = Annotated[str, typer.Option(help="Name of a scenario, or path to a JSON file.")]
 Devices = Annotated[int | None, number("devices", 1, "Another number of devices.", 10**5)]
 FIELDS = tuple(entry.name for entry in fields(Scenario) if entry.name not in ("readings", "weights"))
-WEIGHTS = tuple(entry.name for entry in fields(Weights))
+PARTS = {"weights": Weights, "bursts": Bursts}
+"""Fields of a scenario that have fields of their own."""
 OwnTrace = Annotated[
     str | None, typer.Option(metavar="FILE.npz", help="Requests of your own, as `aiecof trace` wrote them.")
 ]
@@ -35,19 +36,20 @@ Settings = Annotated[
 def chosen_scenario(scenario: str, devices: int | None, settings: list[str] | None = None) -> Scenario:
     """The scenario with what `--set` and `--devices` change, each value of the type that its field has."""
     table: dict[str, Any] = {}
+    inner = {part: tuple(entry.name for entry in fields(kind)) for part, kind in PARTS.items()}
     for setting in settings or ():
         key, found, text = setting.partition("=")
         part, _, name = key.rpartition(".")
         if name in READINGS:
             part = part or "readings"
-        known = {"": FIELDS, "readings": tuple(READINGS), "weights": WEIGHTS}.get(part, ())
+        known = {"": FIELDS, "readings": tuple(READINGS), **inner}.get(part, ())
         bare = name.removesuffix(next((unit for unit in UNITS if name.endswith(unit)), ""))
         if not found or bare not in known:
-            every = (*FIELDS, *READINGS, *(f"weights.{weight}" for weight in WEIGHTS))
-            allowed = "KEY=VALUE with a field, a reading or weights.NAME as key: "
+            every = (*FIELDS, *READINGS, *(f"{of}.{name}" for of, names in inner.items() for name in names))
+            allowed = "KEY=VALUE with a field, a reading, weights.NAME or bursts.NAME as key: "
             raise InvalidInput("set", setting, allowed + ", ".join(known or every) + did_you_mean(key, every))
         place = table.setdefault(part, {}) if part else table
-        if name in place:
+        if not isinstance(place, dict) or name in place:
             raise InvalidInput("set", setting, f"each key once: {key} is there already")
         place[name] = text if part == "readings" or name in ("name", "task_kinds") else _value(setting, text)
     changes = {} if devices is None else {"devices": devices}
@@ -55,9 +57,9 @@ def chosen_scenario(scenario: str, devices: int | None, settings: list[str] | No
 
 
 def _value(setting: str, text: str) -> Any:
-    """A number, or a pair such as 2,4."""
+    """A number, a pair such as 2,4, or a mapping in JSON."""
     try:
-        return json.loads(f"[{text}]" if "," in text and not text.startswith("[") else text)
+        return json.loads(f"[{text}]" if "," in text and text[0] not in "[{" else text)
     except (ValueError, RecursionError):
         raise InvalidInput("set", setting, "KEY=VALUE with a number, or two with a comma between them") from None
 

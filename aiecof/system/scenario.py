@@ -122,7 +122,7 @@ class Bursts:
     work_cv: float
 
     def __post_init__(self):
-        limits = {"swing": 1.0, "heavy_share": 1.0}
+        limits = {"swing": 1.0, "heavy_share": 1.0, "size_cv": 1e6, "work_cv": 1e6}
         for entry in fields(self):
             low = 1.0 if entry.name == "sojourn_slots" else 0.0
             value, high = getattr(self, entry.name), limits.get(entry.name, math.inf)
@@ -188,8 +188,8 @@ class Scenario:
             self._set(name, check_integer(name, getattr(self, name), 1, high))
         if self.reach is not None:
             self._set("reach", check_integer("reach", self.reach, 1, self.servers))
-        for name in ("waiting_power", "background_load"):
-            self._set(name, check_number(name, getattr(self, name), open_low=False))
+        for name, high in {"waiting_power": math.inf, "background_load": 1e6}.items():
+            self._set(name, check_number(name, getattr(self, name), 0.0, high, open_low=False))
         for name in ("fading_slots", "background_slots"):
             self._set(name, check_number(name, getattr(self, name), 1.0, open_low=False))
         if self.bursts is not None:
@@ -346,7 +346,7 @@ def from_units(table: dict[str, Any], name: str = "custom") -> Scenario:
         TaskKind(**_fields_of(TaskKind, f"task_kinds.{kind}", {"name": kind, "size": None} | value))
         for kind, value in entries.items()
     )
-    if isinstance(content.get("bursts"), dict):
+    if not isinstance(content.get("bursts"), Bursts | None):
         table = _fields_of(Bursts, "bursts", _to_si(content["bursts"], "bursts."))
         if missing := [entry.name for entry in fields(Bursts) if entry.name not in table]:
             raise InvalidInput("bursts", f"none for {', '.join(missing)}", "all fields of Bursts")
@@ -381,8 +381,11 @@ def _table(source: object, bases: int) -> dict[str, Any]:
         raise InvalidInput("base", own["base"], "a scenario that is not based on itself")
     base = _table(own.pop("base"), bases - 1) if "base" in own else _to_si(TABLE_III)
     kept = {name: value for name, value in base.items() if name != "transmission_rate" or "bandwidth" not in own}
-    pairs = {name: (base.get(name, {}), own.get(name)) for name in ("readings", "weights")}
-    return kept | own | {name: a | b for name, (a, b) in pairs.items() if isinstance(a, dict) and isinstance(b, dict)}
+    for name in ("readings", "weights", "bursts"):
+        before, now = base.get(name) or {}, own.get(name)
+        if isinstance(before, dict) and isinstance(now, dict):
+            own[name] = _to_si(before, f"{name}.") | _to_si(now, f"{name}.")
+    return kept | own
 
 
 def scenario_from_dict(content: dict[str, Any]) -> Scenario:
