@@ -161,7 +161,8 @@ def _arm(arm: str) -> list[Cell]:
     cells, labels = [], {"arm": arm, "share": ""}
     for scenario in (network(name, arm) for name in grids.REPRESENTATIVES):
         cells += [_cell(arm, name, scenario, labels) for name in LEARNED]
-        cells += [cell(name, scenario, labels) for name in POLICIES]
+        bound = [BOUND] if arm == "printed" else []  # it knows no reward: one arm is enough
+        cells += [cell(name, scenario, labels) for name in (*POLICIES, *bound)]
         coins = [(labels | {"share": share}, share) for share in grids.COINS]
         cells += [cell("mixture-random", scenario, mark, local_probability=share) for mark, share in coins]
     return cells
