@@ -14,6 +14,9 @@ Speed = Annotated[
 Rounds = Annotated[
     int | None, number("arrivals_per_slot", 1, "Rounds of decisions in a slot; by default as many as it takes.")
 ]
+FORMAT_HELP = (
+    "Its format: azure, burstgpt, mooncake, or csv with columns time (in seconds), size, work and perhaps user."
+)
 ROWS = {
     "count": "Requests, or tasks",
     "mean": "In a second, or slot",
@@ -35,7 +38,7 @@ REASONS = {
 
 def trace(
     file: Annotated[str, typer.Argument(help="Requests of a real service.")],
-    format: Annotated[str, typer.Option(help="Its format: azure, burstgpt, mooncake or csv.")],
+    format: Annotated[str, typer.Option(help=FORMAT_HELP)],
     scenario: ScenarioName = "balanced",
     out: Annotated[str | None, typer.Option(help="Where the trace goes, for --trace of other commands.")] = None,
     speed: Speed = None,
