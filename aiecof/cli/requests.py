@@ -8,15 +8,16 @@ import typer
 from aiecof.cli.chosen import Devices, ScenarioName, Settings, chosen_scenario
 from aiecof.cli.console import AsJson, number, print_json, print_table
 
+Format = Annotated[
+    str,
+    typer.Option(help="azure, burstgpt, mooncake, or csv with columns time (in seconds), size, work and perhaps user."),
+]
 Speed = Annotated[
     float | None, typer.Option(help="Seconds of the file in a second; by default what gives the scenario's load.")
 ]
 Rounds = Annotated[
     int | None, number("arrivals_per_slot", 1, "Rounds of decisions in a slot; by default as many as it takes.")
 ]
-FORMAT_HELP = (
-    "Its format: azure, burstgpt, mooncake, or csv with columns time (in seconds), size, work and perhaps user."
-)
 ROWS = {
     "count": "Requests, or tasks",
     "mean": "In a second, or slot",
@@ -38,7 +39,7 @@ REASONS = {
 
 def trace(
     file: Annotated[str, typer.Argument(help="Requests of a real service.")],
-    format: Annotated[str, typer.Option(help=FORMAT_HELP)],
+    format: Format,
     scenario: ScenarioName = "balanced",
     out: Annotated[str | None, typer.Option(help="Where the trace goes, for --trace of other commands.")] = None,
     speed: Speed = None,
