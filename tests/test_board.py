@@ -253,6 +253,16 @@ def test_requests_of_ones_own_take_the_place_of_the_suite(place, monkeypatch):
     assert done.exit_code == 2 and "scenario: got 'plain', allowed: none beside a trace" in done.stderr
 
 
+def test_a_file_of_ones_own_is_read_again_when_it_has_changed(tmp_path):
+    rng = np.random.default_rng(0)
+    for count in (300, 900):
+        when = np.r_[0.0, rng.exponential(1.0, count - 1).cumsum()]
+        requests = Requests("service.csv", when, rng.uniform(1.0, 9.0, count), rng.uniform(1.0, 9.0, count))
+        own = request_trace(requests, BALANCED.scenario.replace(devices=3, slots=20))
+        own.save(tmp_path / "mine.npz")
+        assert len(suite.own_tasks(tmp_path / "mine.npz").seeds) == own.evaluation_trace.episodes
+
+
 # --- cards that hold, and cards that do not --------------------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ from aiecof.agents.policies import evaluate
 from aiecof.agents.rules import COORDINATED, POLICIES, make_policy
 from aiecof.checks import InvalidInput
 from aiecof.metrics import METRICS
-from aiecof.requests.tasks import load_request_trace
+from aiecof.requests.tasks import RequestTrace, load_request_trace
 from aiecof.study.evidence import FEWEST
 from aiecof.study.experiments import network
 from aiecof.study.grids import BOUND, COINS, EVALUATION
@@ -77,7 +77,14 @@ class Setting(NamedTuple):
         return draw_trace(self.scenario, EPISODES, seed)
 
 
-_opened = lru_cache(maxsize=1)(load_request_trace)
+@lru_cache(maxsize=1)
+def _read(path: Path, _: int) -> RequestTrace:
+    return load_request_trace(path)
+
+
+def _opened(path: Path) -> RequestTrace:
+    """A file of a user's own, read again once it has changed."""
+    return _read(path, path.stat().st_mtime_ns if path.exists() else 0)
 
 
 def own_tasks(path: Path) -> Setting:
