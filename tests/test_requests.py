@@ -309,6 +309,8 @@ def test_statistics_by_hand():
 def test_statistics_of_what_is_short_say_nothing_instead_of_warning(recwarn):
     one = Requests("mine", np.zeros(1), np.ones(1), np.ones(1))
     second = Requests("mine", np.array([0.0, 0.5]), np.array([1.0, 2.0]), np.array([1.0, 2.0]))
+    nobody = draw_trace(TINY.replace(arrival_probability=1e-12), 1)
+    assert [name for name, value in statistics(nobody).items() if not np.isnan(value)] == ["count", "mean"]
     for requests, correlation in ((one, np.nan), (second, 1.0)):
         found = statistics(requests)
         assert np.isnan(found["lag_1"]) and found["dispersion"] == 0.0

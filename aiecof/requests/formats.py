@@ -242,6 +242,10 @@ def _ranks(values: np.ndarray) -> np.ndarray:
     return (np.cumsum(count) - (count - 1) / 2.0)[place]
 
 
+def _cv(values: np.ndarray) -> float:
+    return float(values.std() / values.mean()) if len(values) else np.nan
+
+
 @checked
 def statistics(source: Requests | Trace, rounds: int = 1) -> dict[str, float]:
     """What requests are like in seconds, or the tasks of a trace in slots.
@@ -276,8 +280,8 @@ def statistics(source: Requests | Trace, rounds: int = 1) -> dict[str, float]:
             "mean": float(mean),
             "dispersion": float(variance / mean),
             "lag_1": float((product - mean**2) / variance),
-            "size_cv": float(size.std() / size.mean()),
-            "work_cv": float(work.std() / work.mean()),
+            "size_cv": _cv(size),
+            "work_cv": _cv(work),
             "rank_correlation": float(together),
             "busiest_tenth": float(makes[: -(-len(makes) // 10)].sum() / np.float64(makes.sum())),
         }
