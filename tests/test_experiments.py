@@ -57,7 +57,7 @@ def test_every_cell_can_be_computed():
 @pytest.mark.slow
 def test_every_changed_hyperparameter_arrives():
     """The algorithm that is built holds the value that the cell names."""
-    small = SMALL.replace(slots=20)
+    small = SMALL.replace(slots=100)
     environment = OffloadingVecEnv(small)
     learned = [entry for entry in CELLS if entry.changes and entry.method in METHODS]
     changed = {json.dumps([entry.method, entry.changes], sort_keys=True) for entry in learned}
@@ -67,7 +67,8 @@ def test_every_changed_hyperparameter_arrives():
         for name, value in (changes | changes.pop("policy_kwargs", {})).items():
             found = getattr(model if hasattr(model, name) else model.policy, name)
             found = found(1.0) if callable(found) and not callable(value) else found
-            assert found == (min(value, small.slots * small.devices) if name == "batch_size" else value), name
+            least = METHODS[method].family != "value" and name == "batch_size"  # of a rollout there is no more
+            assert found == (min(value, small.slots * small.devices) if least else value), name
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

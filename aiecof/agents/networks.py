@@ -125,7 +125,7 @@ class ToppoPolicy(ActionHead, NoDecisionWithoutTask, RecurrentActorCriticPolicy)
         self.concatenate = concatenate
         self.memory = check_choice("memory", memory, ("lstm", "lstm_window", "transformer"))
         super().__init__(*args, **{"optimizer_class": ClippedAdam} | kwargs)
-        check_number("policy_kwargs.forget_bias", forget_bias, 0.0, open_low=False)
+        self.forget_bias = check_number("policy_kwargs.forget_bias", forget_bias, 0.0, open_low=False)
         for lstm in (self.lstm_actor, self.lstm_critic):
             lstm.bias_ih_l0.data[lstm.hidden_size : 2 * lstm.hidden_size] += forget_bias
         length = () if window is None else (check_integer("window", window, 1),)
