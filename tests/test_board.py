@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -261,6 +262,26 @@ def test_a_file_of_ones_own_is_read_again_when_it_has_changed(tmp_path):
         own = request_trace(requests, BALANCED.scenario.replace(devices=3, slots=20))
         own.save(tmp_path / "mine.npz")
         assert len(suite.own_tasks(tmp_path / "mine.npz").seeds) == own.evaluation_trace.episodes
+
+
+def test_who_is_best_on_requests_of_ones_own_is_chosen_before_the_episodes_kept_back(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    when = np.linspace(0.0, 200.0, 3_000)
+    size, work = rng.uniform(1.0, 9.0, len(when)), np.ones(len(when))
+    own = request_trace(Requests("mine", when, size, work), BALANCED.scenario.replace(devices=6, slots=50))
+    own.save(tmp_path / "mine.npz")
+    played = []
+    monkeypatch.setattr(
+        suite,
+        "evaluate",
+        lambda policy, scenario, trace: (
+            played.append(trace) or SimpleNamespace(metrics=lambda: {"reward": np.zeros(trace.episodes)})
+        ),
+    )
+    suite.own_tasks(tmp_path / "mine.npz")
+    for trace in played:
+        np.testing.assert_array_equal(trace.size, own.training_trace.size)
+    assert len(played) > len(suite.SHARES)
 
 
 # --- cards that hold, and cards that do not --------------------------------------------------------------------------

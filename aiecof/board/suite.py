@@ -88,9 +88,12 @@ def _opened(path: Path) -> RequestTrace:
 
 
 def own_tasks(path: Path) -> Setting:
-    """Requests of a user's own, and who is best on them without learning: every rule and coin plays."""
+    """Requests of a user's own, and who is best on them without learning: every rule and coin plays.
+
+    They play the episodes for training. Chosen on those kept back, the best would be ahead by the luck of the choice.
+    """
     own = _opened(path)
-    trace, scenario = own.evaluation_trace, own.scenario
+    trace, scenario = own.training_trace, own.scenario
 
     def reward(rule: str, **parameters: float) -> float:
         return float(evaluate(make_policy(rule, scenario, **parameters), scenario, trace).metrics()["reward"].mean())
