@@ -6,7 +6,7 @@ for which the devices that decide in the same slot would have to tell each other
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from functools import partial
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -346,9 +346,13 @@ def register(name: str, entry: Entry) -> None:
 
 @contextmanager
 def own_code(place: str) -> Iterator[None]:
-    """Whatever goes wrong in a rule of a user's own, given as file.py:Class, is an `InvalidInput` that says where."""
+    """Whatever goes wrong in a rule of a user's own, given as file.py:Class, is an `InvalidInput` that says where.
+
+    What it prints goes to standard error, beside the answer of a command.
+    """
     try:
-        yield
+        with redirect_stdout(sys.stderr):
+            yield
     except InvalidInput:
         raise
     except (Exception, SystemExit) as error:

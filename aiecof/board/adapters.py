@@ -79,6 +79,8 @@ class Model:
         expected = (*has_task.shape, self.scenario.actions)
         if scores.size != np.prod(expected) or scores.shape[-1] != expected[-1]:
             raise InvalidInput("scores", scores.shape, f"{expected[-1]} for each of {has_task.size} devices")
+        if not np.isfinite(scores.max(axis=-1)).all():
+            raise InvalidInput("scores", "NaN or infinity", "numbers, or -inf for a place that is never taken")
         scores = scores.reshape(expected)
         if self.greedy:
             return scores.argmax(axis=-1)
@@ -109,7 +111,10 @@ class StableBaselines(Model):
         check_choice(f"class of {Path(path).name}", kind, tuple(known))
         with reading("policy", path, f"a model that {kind} saved"):
             self.model = known[kind].load(path, device="cpu")
-        self.check_width(self.model.observation_space.shape[0])
+        seen = self.model.observation_space.shape
+        if not seen or len(seen) != 1:
+            raise InvalidInput("policy", path, f"a model for the {self.width} numbers that a device sees")
+        self.check_width(seen[0])
         self.greedy = hasattr(self.model, "exploration_rate") if greedy is None else greedy
         self.information = HISTORY if hasattr(self.model.policy, "lstm_actor") else OWN
 

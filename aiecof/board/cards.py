@@ -122,12 +122,17 @@ def summarised(place: str, setting: Setting, found: dict[str, dict[str, Values]]
     }
 
 
+def _files(place: str, where: Iterable[Setting]) -> list[str]:
+    """The file of a player, or all its files."""
+    file = file_of(place)
+    return sorted({filled(file, setting, seed) for setting in where for seed in setting.seeds}) if file else []
+
+
 def _digests(place: str, where: Iterable[Setting]) -> str:
     """Hash of the file of a player, or of all its files; "" if it has none."""
-    if not (file := file_of(place)):
+    found = [digest(Path(path)) for path in _files(place, where)]
+    if not found:
         return ""
-    files = sorted({filled(file, setting, seed) for setting in where for seed in setting.seeds})
-    found = [digest(Path(path)) for path in files]
     return found[0] if len(found) == 1 else hashlib.sha256(" ".join(found).encode()).hexdigest()
 
 
@@ -135,8 +140,10 @@ def _described(place: str, where: list[Setting], greedy: bool | None) -> dict[st
     """What a player is and knows; who cannot play on one of the settings is refused before anything is played."""
     if not _from_trials(place):
         policies = [player(place, setting, setting.seeds[0], greedy) for setting in where]
-        actions = ACTIONS[getattr(policies[0], "greedy", None)]
-        return {"sha256": _digests(place, where), "information": knows(policies[0], place), "actions": actions}
+        actions = ACTIONS[policies[0].greedy if MODEL.fullmatch(place) else None]
+        with own_code(place) if file_of(place) else nullcontext():
+            known = knows(policies[0], place)
+        return {"sha256": _digests(place, where), "information": known, "actions": actions}
     if missing := [setting.name for setting in where or SETTINGS.values() if not stored(place, setting)]:
         raise InvalidInput("scenario", missing[0], f"a setting on which the results have trials of {place}")
     known = "all tasks beforehand"
@@ -179,6 +186,8 @@ def compare(
         where = [SETTINGS[name] for name in names]
     described = _described(place, where, greedy)
     if out is not None:
+        if out.is_dir() or out.resolve() in {Path(file).resolve() for file in _files(place, where)}:
+            raise InvalidInput("out", str(out), "a file for the card, neither a folder nor what plays")
         make_folder("out", out.parent)
     with _kept(folder, place, described["sha256"], suite, str(greedy)) as kept:
         found = _play(place, where, greedy, jobs, kept, progress)
@@ -216,6 +225,8 @@ def read_card(path: Path) -> dict[str, Any]:
     card = read_json("card", path, _SCHEMA, FORMAT)
     if card["suite"] != VERSION:
         raise InvalidInput("card.suite", card["suite"], f"{VERSION}, the suite of this version, in {path}")
+    if not card["settings"]:
+        raise InvalidInput("card.settings", card["settings"], f"at least one setting, in {path}")
     for name in card["settings"]:
         check_choice(f"a setting in {path}", name, tuple(SETTINGS))
     return card
