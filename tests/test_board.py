@@ -11,10 +11,12 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import gymnasium
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from gymnasium import spaces
 from sb3_contrib import RecurrentPPO
 from stable_baselines3 import DQN, PPO
 from torch import nn
@@ -67,6 +69,18 @@ class Wrong(Mine):
 
 class Secret(Mine):
     information = 7
+
+class Loud(Mine):
+    greedy = "very"
+
+    def decide(self, seen):
+        print("deciding")
+        return super().decide(seen)
+
+class Unsaid(Mine):
+    @property
+    def information(self):
+        raise ValueError("not yet")
 
 class Other:
     pass
@@ -184,6 +198,13 @@ def test_a_card_says_who_played_and_what(place):
     assert card["suite"] == suite.VERSION and card["settings"].keys() == {"balanced"}
     assert [len(values) for values in card["settings"]["balanced"]["values"].values()] == [3] * len(METRICS)
     assert not (place / "kept").exists() or not any((place / "kept").iterdir())
+
+
+def test_what_a_rule_prints_and_is_called_has_no_part_in_the_card(place):
+    words = ["compare", place / "rule.py:Loud", "--scenario", "balanced", "--folder", place / "kept", "--json"]
+    done = command(*words, "--out", place / "card.json")
+    assert json.loads(done.stdout) == json.loads((place / "card.json").read_text()) and "deciding" in done.stderr
+    assert json.loads(done.stdout)["actions"] == "its own"
 
 
 def test_where_nobody_was_trained_the_difference_is_left_out(place, monkeypatch):
@@ -367,6 +388,7 @@ def test_a_changed_policy_is_caught_even_if_its_hash_is_forged(place):
         (lambda card: card.update(format="aiecof card 2"), "newer version"),
         (lambda card: card["settings"].update(nowhere=card["settings"]["balanced"]), "got 'nowhere'"),
         (lambda card: card["settings"].update(balanced=3), "card.settings.balanced"),
+        (lambda card: card.update(settings={}), "at least one setting"),
         (lambda card: card["settings"]["balanced"]["values"].update(reward=["a"] * 3), "an undamaged card"),
         (_short, "an undamaged card"),
     ],
@@ -418,6 +440,9 @@ def test_small_differences_of_a_model_are_plausible(place, name, shift, outcome)
         (["rule.py:Fractions"], "actions: got 'float64'"),
         (["rule.py:Wrong"], "in line 25"),
         (["rule.py:Secret"], "information: got 7"),
+        (["rule.py:Unsaid"], "ValueError in line 41: not yet"),
+        (["rule.py:Mine", "--out", "rule.py"], "a file for the card"),
+        (["rule.py:Mine", "--out", "."], "a file for the card"),
         (["model.zip:PPO"], "a file that is there"),
         (["rubbish.zip:PPO"], "a model that PPO saved"),
         (["rubbish.zip:PPOO"], "did you mean 'PPO'?"),
@@ -425,7 +450,7 @@ def test_small_differences_of_a_model_are_plausible(place, name, shift, outcome)
         (["rubbish.pt"], "a module that PyTorch can load"),
         (["rubbish.pth:columns"], "one of rows, devices"),
         (["rubbish.safetensors"], "an undamaged policy"),
-        (["ppo"], "a setting on which the results have trials of ppo"),
+        (["ppo", "--scenario", "background"], "a setting on which the results have trials of ppo"),
         (["lower-bound", "--scenario", "plain"], "trials of lower-bound"),
         (["frugal", "--jobs", "0"], "jobs"),
         (["frugal", "--out", "rule.py/card.json"], "out: got"),
@@ -435,7 +460,7 @@ def test_bad_input_is_refused_in_one_line(place, monkeypatch, words, why):
     for name in ("rubbish.zip", "rubbish.pt", "rubbish.pth", "rubbish.safetensors"):
         (place / name).write_bytes(b"rubbish")
     monkeypatch.chdir(place)
-    extra = [] if "--scenario" in words or words == ["ppo"] else ["--scenario", "balanced"]
+    extra = [] if "--scenario" in words else ["--scenario", "balanced"]
     done = command("compare", *words, *extra, "--folder", "kept")
     assert done.exit_code == 2 and done.stdout == ""
     assert done.stderr.startswith("error: ") and why in done.stderr and done.stderr.count("\n") == 1
@@ -452,6 +477,26 @@ def test_a_model_for_other_observations_is_refused(place):
     torch.jit.script(nn.Linear(30, 4)).save(str(place / "net.pt"))
     with pytest.raises(InvalidInput, match=r"scores: got \(600, 4\), allowed: 9 for each of 600 devices"):
         compared(place, "net.pt")
+
+
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
+def test_scores_that_are_no_numbers_are_refused(place, wrong):
+    """They would be played as staying at home."""
+    network = nn.Linear(30, 9)
+    nn.init.constant_(network.bias, wrong)
+    torch.jit.script(network).save(str(place / "net.pt"))
+    for greedy in (True, False):
+        with pytest.raises(InvalidInput, match="scores: got 'NaN or infinity'"):
+            compared(place, "net.pt", greedy=greedy)
+
+
+@pytest.mark.parametrize("space", [spaces.Dict({"own": spaces.Box(0, 1, (30,))}), spaces.Discrete(30)])
+def test_a_model_of_stable_baselines_that_sees_no_row_is_refused(place, space):
+    env = gymnasium.Env()
+    env.observation_space, env.action_space = space, spaces.Discrete(9)
+    PPO("MultiInputPolicy" if isinstance(space, spaces.Dict) else "MlpPolicy", env, device="cpu").save(place / "m.zip")
+    with pytest.raises(InvalidInput, match="a model for the 30 numbers that a device sees"):
+        compared(place, "m.zip:PPO")
 
 
 # --- models ----------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from itertools import product
 from typing import Any
 
+from aiecof.agents.methods import METHODS
 from aiecof.agents.rules import POLICIES
 from aiecof.study import grids
 from aiecof.study.grids import TRAINING
@@ -64,17 +65,22 @@ def crowd(devices: int) -> Scenario:
 
 
 def _thousand() -> list[Cell]:
-    """More devices and servers: trained there with as many transitions as at 30, or at 30 and played there."""
+    """More devices and servers: trained there with as many transitions as at 30, or at 30 and played there.
+
+    TOPPO is trained among the most devices for as many episodes, too, with a minibatch in proportion.
+    """
     cells, first = [], crowd(grids.CROWDS[0])
     for devices in grids.CROWDS:
         scenario, few = crowd(devices), TRAINING * first.devices // devices
         for method in grids.SCALED:
-            cells.append(cell(method, scenario, {"devices": devices, "trained": devices}, few))
+            cells.append(cell(method, scenario, {"devices": devices, "trained": devices, "budget": "transitions"}, few))
             if devices > first.devices:
-                labels = {"devices": devices, "trained": first.devices}
+                labels = {"devices": devices, "trained": first.devices, "budget": "transitions"}
                 cells.append(cell(method, scenario, labels, trained=first))
-        cells += [cell(rule, scenario, {"devices": devices, "trained": ""}) for rule in grids.CROWD_RULES]
-    return cells
+        cells += [cell(rule, scenario, {"devices": devices, "trained": "", "budget": ""}) for rule in grids.CROWD_RULES]
+    labels = {"devices": devices, "trained": devices, "budget": "episodes"}
+    batch = METHODS["toppo"].values()["batch_size"] * devices // first.devices
+    return [*cells, cell("toppo", scenario, labels, batch_size=batch)]
 
 
 def weightings() -> dict[str, Weights]:
