@@ -293,8 +293,13 @@ def _check(place: str, setting: Setting, said: dict[str, Any], found: dict[str, 
     again = summarised(place, setting, found)
     own = {metric: _array(numbers) for metric, numbers in said["values"].items()}
     follows = summarised(place, setting, found | {place: {setting.name: own}})
-    if said["scenario"] != again["scenario"] or not _flat(said).keys() == _flat(follows).keys() == _flat(again).keys():
-        return Check("differs", math.nan, f"{setting.name}: another network, or other metrics and players")
+    if said["scenario"] != again["scenario"]:
+        return Check("differs", math.nan, f"{setting.name}: another network")
+    if unshared := said["less"].keys() ^ again["less"].keys():
+        why = "other players than the results have by now; if it is yours, make it again"
+        return Check("differs", math.nan, f"{setting.name}: {why} ({', '.join(sorted(unshared))})")
+    if not _flat(said).keys() == _flat(follows).keys() == _flat(again).keys():
+        return Check("differs", math.nan, f"{setting.name}: other metrics")
     units = {metric: max(float(np.nanmean(np.abs(values))), EQUAL) for metric, values in own.items()}
     worst, outcome = 0.0, "equal"
     for (part, metric), numbers in _flat(said).items():
