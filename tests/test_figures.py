@@ -54,6 +54,7 @@ def test_one_seed_is_not_sold_as_certainty():
     assert said([3.0], ".1f") == "3.0 (one seed)"
     assert said([3.0, 3.0], ".1f") == "3.0 (alike on 2 seeds)"
     assert said([2.0, 3.0, 4.0], ".1f") == "3.0 [0.5, 5.5]"
+    assert said([2.0, 3.0, 4.0], ".1f", (1.0, 4.5)) == "3.0 [1.0, 4.5]"
 
 
 def test_every_figure_is_drawn_from_what_a_run_writes(tmp_path):

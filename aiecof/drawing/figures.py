@@ -105,9 +105,13 @@ def progress(*names: str, results: Path | None = None) -> str:
     return f"Run: {', '.join(parts)}." + (f" `aiecof run {missing}` computes what is missing." if missing else "")
 
 
-def said(values: ArrayLike, form: str = "+.3g") -> str:
-    """Mean over seeds and its 95 % interval in words; seeds that do not differ give none, and it says so."""
-    mean, low, high = mean_interval(values)
+def said(values: ArrayLike, form: str = "+.3g", within: tuple[float, float] = (-np.inf, np.inf)) -> str:
+    """Mean over seeds and its 95 % interval in words; seeds that do not differ give none, and it says so.
+
+    within : (float, float)
+        Lowest and highest value there can be, as in `mean_interval`.
+    """
+    mean, low, high = mean_interval(values, within=within)
     shown = number(mean, form)
     return f"{shown} [{number(low, form)}, {number(high, form)}]" if low < high else f"{shown} ({_alike(values)})"
 
