@@ -813,6 +813,21 @@ def test_the_board_is_printed_best_first():
     assert json.loads(command("board", "--json").stdout).keys() == cards.board().keys()
 
 
+def test_means_over_other_networks_do_not_make_the_order():
+    """TOPPO had the three easiest networks only: its mean is higher, and on each of them the rule is ahead."""
+    path = cards.board()["frugal"]
+    rule = cards.read_card(path)["settings"]["balanced"]
+    own = [value - 1.0 if value >= sorted(rule["values"]["reward"])[-3] else None for value in rule["values"]["reward"]]
+    few = {"values": {"reward": own}, "less": {"best-rule": {"reward": [-1.0, -1.0, -1.0]}}}
+    found = {name: {"settings": {"balanced": section}} for name, section in (("toppo", few), ("frugal", rule))}
+    found |= {
+        "lower-bound": {"settings": {"balanced": {"values": {"cost": [0.1] * 10}, "less": {}}}},
+        "no": {"settings": {}},
+    }
+    assert np.mean([value for value in own if value]) > rule["means"]["reward"][0]
+    assert [*cards.ranked(found, "balanced").items()] == [("frugal", 10), ("toppo", 3), ("lower-bound", 10)]
+
+
 def test_a_card_takes_up_a_new_setting(place, monkeypatch):
     path = place / "card.json"
     compared(place, out=path)

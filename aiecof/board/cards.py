@@ -25,7 +25,7 @@ from aiecof.agents.methods import METHODS
 from aiecof.agents.policies import evaluate
 from aiecof.agents.rules import OWN, own_code
 from aiecof.board.adapters import HISTORY, MODEL, file_of, filled, knows, player
-from aiecof.board.suite import REFERENCES, SETTINGS, VERSION, Setting, own_tasks, stored
+from aiecof.board.suite import BEST_RULE, REFERENCES, SETTINGS, VERSION, Setting, own_tasks, stored
 from aiecof.checks import InvalidInput, check_calls, check_choice, check_integer
 from aiecof.files import alone, digest, home, make_folder, read_json, reading, results_folder, write_whole
 from aiecof.metrics import METRICS
@@ -236,6 +236,25 @@ def board(results: Path | None = None) -> dict[str, Path]:
     """Name -> card, of every folder of `results/board/`."""
     place = (results_folder() if results is None else results) / "board"
     return {path.parent.name: path for path in sorted(place.glob("*/card.json"))}
+
+
+def ranked(cards: dict[str, dict[str, Any]], setting: str) -> dict[str, int]:
+    """Name -> networks played, of everyone with a card on a setting, the best first.
+
+    By reward, as the difference to the best rule on the networks that both have played: a mean over three easy
+    networks does not pass one over all. Who has no reward, like the bound, comes last.
+    """
+    there = {name: card["settings"][setting] for name, card in cards.items() if setting in card["settings"]}
+
+    def ahead(name: str) -> float:
+        if "reward" not in there[name]["values"]:
+            return -math.inf
+        return there[name]["less"].get(BEST_RULE, {}).get("reward", [0.0])[0] or 0.0
+
+    return {
+        name: max(sum(value is not None for value in values) for values in there[name]["values"].values())
+        for name in sorted(there, key=ahead, reverse=True)
+    }
 
 
 def refresh(path: Path, jobs: int = 1) -> None:

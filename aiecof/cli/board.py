@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from os.path import relpath
 from pathlib import Path
 from typing import Annotated, Any
@@ -62,9 +61,12 @@ def board(
     jobs: Jobs = 1,
     as_json: AsJson = False,
 ) -> None:
-    """The cards of results/board/: reward and objective of everyone on each setting, the best by reward first."""
+    """The cards of results/board/: reward and objective of everyone on each setting, the best by reward first.
+
+    Who has not played all networks is ranked by the difference to the best rule on those that it has.
+    """
     from aiecof.board import cards
-    from aiecof.board.suite import SETTINGS, VERSION
+    from aiecof.board.suite import SEEDS, SETTINGS, VERSION
 
     paths = cards.board()
     if again:
@@ -77,13 +79,13 @@ def board(
         print_json(found)
         return
     for setting in SETTINGS:
-        there = {name: card["settings"][setting] for name, card in found.items() if setting in card["settings"]}
-        means = {name: section["means"] for name, section in there.items()}
-        rows = [
-            [name, *(_mean(means[name][key]) if key in means[name] else "" for key in ("reward", "cost"))]
-            + [_gap(there[name]["less"].get("toppo", {}).get("reward", [None])), found[name]["information"]]
-            for name in sorted(there, key=lambda name: -means[name].get("reward", [-math.inf])[0])
-        ]
+        rows = []
+        for name, networks in cards.ranked(found, setting).items():
+            section = found[name]["settings"][setting]
+            means = [_mean(section["means"][key]) if key in section["means"] else "" for key in ("reward", "cost")]
+            ahead = _gap(section["less"].get("toppo", {}).get("reward", [None]))
+            part = "" if networks == len(SEEDS) else f" ({networks} networks)"
+            rows.append([name + part, *means, ahead, found[name]["information"]])
         heads = ["", "Reward", METRICS["cost"].heading, "Reward less TOPPO", "Knows"]
         print_table(f"{setting}, suite {VERSION}", heads, rows)
 
