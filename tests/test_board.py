@@ -817,8 +817,8 @@ def test_means_over_other_networks_do_not_make_the_order():
     """TOPPO had the three easiest networks only: its mean is higher, and on each of them the rule is ahead."""
     path = cards.board()["frugal"]
     rule = cards.read_card(path)["settings"]["balanced"]
-    own = [value - 1.0 if value >= sorted(rule["values"]["reward"])[-3] else None for value in rule["values"]["reward"]]
-    few = {"values": {"reward": own}, "less": {"best-rule": {"reward": [-1.0, -1.0, -1.0]}}}
+    own = [value - 0.1 if value >= sorted(rule["values"]["reward"])[-3] else None for value in rule["values"]["reward"]]
+    few = {"values": {"reward": own}, "less": {"best-rule": {"reward": [-0.1, -0.1, -0.1]}}}
     found = {name: {"settings": {"balanced": section}} for name, section in (("toppo", few), ("frugal", rule))}
     found |= {
         "lower-bound": {"settings": {"balanced": {"values": {"cost": [0.1] * 10}, "less": {}}}},
