@@ -254,6 +254,12 @@ def test_an_interval_around_nothing_is_not_minus_zero():
     assert "<td>0 ± 15</td>" in found and "<td>−0.3</td>" in found
 
 
+def test_an_interval_that_ends_with_the_share_shows_both_ends():
+    rows = pd.DataFrame({"drops": [Interval(0.02, 0.0, 0.09), Interval(0.3, 0.25, 0.35)]}, index=["dqn", "a2c"])
+    found = tables.html_table(rows, "Drops")
+    assert "<td>0.02 [0.00, 0.09]</td>" in found and "<td>0.30 ± 0.05</td>" in found
+
+
 def test_findings_are_checked_sentences():
     with pytest.raises(InvalidInput, match="finding"):
         page.answer("It wins.", page.checked("By 1.", True), "It matters.")
