@@ -10,6 +10,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 import traceback
 from contextlib import contextmanager
@@ -98,7 +99,12 @@ def forked(place, jobs, names=tuple(EXPERIMENTS), runs="runs"):
         code = 1
         try:
             os.setsid()
-            gc.callbacks.clear()  # Hypothesis has one, which no user has: what interrupts it there is swallowed
+            # Python swallows an interrupt of what the collector calls: a callback of Hypothesis's, or the end of what
+            # other tests have left. pytest's hook then formats a traceback, which breaks an `ast.parse` that is under
+            # way. A command of a user's has none of these.
+            gc.callbacks.clear()
+            gc.freeze()
+            sys.unraisablehook = sys.__unraisablehook__
             signal.signal(signal.SIGINT, signal.default_int_handler)
             for stream in (1, 2):
                 os.dup2(os.open(place / "errors", os.O_CREAT | os.O_WRONLY | os.O_APPEND), stream)
