@@ -111,16 +111,34 @@ def command(*words):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", suite.SETTINGS)
-def test_references_are_the_best_on_their_setting(name):
-    """All rules play, and the coins next to the best."""
+def test_references_are_the_best_on_networks_for_choosing(name):
+    """Every rule as it comes, the best with all its values, and the coins next to the best one."""
     setting = suite.SETTINGS[name]
-    known = [rule for rule, entry in POLICIES.items() if entry.information != COORDINATED]
-    place = suite.SHARES.index(setting.coin)
-    shares = suite.SHARES[max(place - 1, 0) : place + 2]
-    coins = {share: rewards(name, "mixture-random", local_probability=share).mean() for share in shares}
-    assert max(coins, key=coins.get) == setting.coin
-    means = {rule: rewards(name, rule).mean() for rule in known}
-    assert max(means, key=means.get) == setting.rule
+    traces = {seed: draw_trace(setting.scenario, 20, seed) for seed in suite.CHOOSING}
+    among = [rule for rule in suite.rules() if not rule.values or rule.rule == setting.rule.rule]
+    assert setting.rule in among and len({rule.rule for rule in among}) == 11
+    assert suite.choose(among, setting.scenario, traces) == setting.rule
+    coins = suite.coins()
+    place = coins.index(setting.coin)
+    assert suite.choose(coins[max(place - 1, 0) : place + 2], setting.scenario, traces) == setting.coin
+
+
+def test_nobody_is_judged_on_networks_for_choosing():
+    assert not set(suite.CHOOSING) & set(suite.SEEDS)
+
+
+def test_a_rule_is_chosen_by_the_reward_on_the_tasks_given():
+    """Means worked out here, of rules that differ in their values alone, on two networks."""
+    scenario = suite.SETTINGS["hidden-clocks"].scenario
+    traces = {seed: draw_trace(scenario, 3, seed) for seed in (3, 4)}
+    among = [rule for rule in suite.rules() if rule.rule == "threshold-random"]
+    assert [rule.values for rule in among] == [{}, *({"threshold_slots": wait} for wait in grids.WAITS)]
+    means = {}
+    for rule in among:
+        policies = {seed: make_policy(rule.rule, scenario, seed, **rule.values) for seed in traces}
+        each = [evaluate(policies[seed], scenario, traces[seed]).metrics()["reward"].mean() for seed in traces]
+        means[str(rule)] = np.mean(each)
+    assert str(suite.choose(among, scenario, traces)) == max(means, key=means.get) == "threshold-random threshold_slots=3"
 
 
 def rewards(name, rule, **parameters):
@@ -177,7 +195,7 @@ def test_differences_are_those_worked_out_by_hand(tmp_path):
     others = {
         "toppo": table.query("method == 'toppo'")["reward"].to_numpy(),
         "best-rule": rewards("balanced", "frugal"),
-        "best-coin": rewards("balanced", "mixture-random", local_probability=0.82),
+        "best-coin": rewards("balanced", "mixture-random", local_probability=0.86),
     }
     for who, theirs in others.items():
         gap = mine - theirs
@@ -213,6 +231,7 @@ def test_where_nobody_was_trained_the_difference_is_left_out(place, monkeypatch)
     assert compared(place)["settings"]["balanced"]["less"].keys() == {"best-rule", "best-coin"}
     done = command("compare", place / "rule.py:Mine", "--scenario", "balanced", "--out", place / "card.json")
     assert "without results there: TOPPO, the bound" in done.stdout and "less the best rule" in done.stdout
+    assert "the best rule: frugal; the best coin: mixture-random local_probability=0.86" in done.stdout
 
 
 def test_a_learned_method_is_taken_from_the_results():
@@ -302,7 +321,7 @@ def test_who_is_best_on_requests_of_ones_own_is_chosen_before_the_episodes_kept_
     suite.own_tasks(tmp_path / "mine.npz")
     for trace in played:
         np.testing.assert_array_equal(trace.size, own.training_trace.size)
-    assert len(played) > len(suite.SHARES)
+    assert len(played) == len(suite.rules()) + len(suite.coins())
 
 
 # --- cards that hold, and cards that do not --------------------------------------------------------------------------
@@ -318,6 +337,10 @@ def _mean(card):
 
 def _gap(card):
     card["settings"]["balanced"]["less"]["toppo"]["reward"][1] += 0.5
+
+
+def _best(card):
+    card["settings"]["balanced"]["best"]["best-rule"] = "random"
 
 
 def _rival(card):
@@ -343,6 +366,7 @@ def _short(card):
         (_shift, "reward of its values comes to other numbers"),
         (_mean, "reward of its means"),
         (_gap, "reward of its differences to toppo"),
+        (_best, "another rule or coin to compare with"),
         (_rival, "other players than the results have by now; if it is yours, make it again (toppo-2)"),
         (lambda card: card["settings"]["balanced"]["less"].pop("lower-bound"), "make it again (lower-bound)"),
         (_metric, "other metrics"),
@@ -386,7 +410,7 @@ def test_a_changed_policy_is_caught_even_if_its_hash_is_forged(place):
     "change, why",
     [
         (lambda card: card.update(suite="0"), "card.suite: got '0'"),
-        (lambda card: card.update(format="aiecof card 2"), "newer version"),
+        (lambda card: card.update(format="aiecof card 3"), "newer version"),
         (lambda card: card["settings"].update(nowhere=card["settings"]["balanced"]), "got 'nowhere'"),
         (lambda card: card["settings"].update(balanced=3), "card.settings.balanced"),
         (lambda card: card.update(settings={}), "at least one setting"),
@@ -807,7 +831,7 @@ def test_the_board_knows_the_results_as_they_are():
 
 def test_the_board_is_printed_best_first():
     said = command("board").stdout
-    balanced = said[said.index("balanced, suite 1") :].splitlines()
+    balanced = said[said.index(f"balanced, suite {suite.VERSION}") :].splitlines()
     names = [line.split()[0] for line in balanced[4:] if line.strip() and "─" not in line]
     assert names.index("frugal") < names.index("toppo") < names.index("random") < names.index("lower-bound")
     assert json.loads(command("board", "--json").stdout).keys() == cards.board().keys()

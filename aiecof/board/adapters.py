@@ -212,9 +212,9 @@ def player(place: str, setting: Setting, seed: int, greedy: bool | None = None) 
     """
     scenario, place = setting.scenario, filled(place, setting, seed)
     if place == BEST_RULE:
-        return make_policy(setting.rule, scenario, seed)
+        return setting.rule.policy(scenario, seed)
     if place == BEST_COIN:
-        return make_policy("mixture-random", scenario, seed, local_probability=setting.coin)
+        return setting.coin.policy(scenario, seed)
     if ".py:" in place or place in POLICIES:
         return make_policy(place, scenario, seed)
     found = MODEL.fullmatch(place)

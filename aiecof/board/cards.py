@@ -25,7 +25,7 @@ from aiecof.agents.methods import METHODS
 from aiecof.agents.policies import evaluate
 from aiecof.agents.rules import OWN, own_code
 from aiecof.board.adapters import HISTORY, MODEL, file_of, filled, knows, player
-from aiecof.board.suite import BEST_RULE, REFERENCES, SETTINGS, VERSION, Setting, own_tasks, stored
+from aiecof.board.suite import BEST_COIN, BEST_RULE, REFERENCES, SETTINGS, VERSION, Setting, own_tasks, stored
 from aiecof.checks import InvalidInput, check_calls, check_choice, check_integer
 from aiecof.files import alone, digest, home, make_folder, read_json, reading, results_folder, write_whole
 from aiecof.metrics import METRICS
@@ -35,8 +35,9 @@ from aiecof.study.statistics import mean_interval, paired_difference
 from aiecof.study.store import code_state
 from aiecof.study.verify import EQUAL
 
-FORMAT = "aiecof card 1"
-_SETTING = {"scenario": str, "values": {str: list}, "means": {str: list}, "less": {str: {str: list}}}
+FORMAT = "aiecof card 2"
+_SETTING = {"scenario": str, "best": {str: str}, "values": {str: list}, "means": {str: list}}
+_SETTING |= {"less": {str: {str: list}}}
 _SCHEMA = dict.fromkeys(("suite", "version", "policy", "sha256", "information", "actions"), str)
 _SCHEMA |= {"settings": {str: _SETTING}}
 ACTIONS = {True: "greedy", False: "sampled", None: "its own"}
@@ -116,6 +117,7 @@ def summarised(place: str, setting: Setting, found: dict[str, dict[str, Values]]
             less[who] = {metric: _numbers(paired_difference(own[metric], arrays[who][metric])) for metric in shared}
     return {
         "scenario": setting.scenario.fingerprint,
+        "best": {BEST_RULE: str(setting.rule), BEST_COIN: str(setting.coin)},
         "values": {metric: values[place][metric] for metric in own},
         "means": {metric: _numbers(mean_interval(own[metric], within=METRICS[metric].within)) for metric in own},
         "less": less,
@@ -312,8 +314,9 @@ def _check(place: str, setting: Setting, said: dict[str, Any], found: dict[str, 
     again = summarised(place, setting, found)
     own = {metric: _array(numbers) for metric, numbers in said["values"].items()}
     follows = summarised(place, setting, found | {place: {setting.name: own}})
-    if said["scenario"] != again["scenario"]:
-        return Check("differs", math.nan, f"{setting.name}: another network")
+    for key, what in {"scenario": "another network", "best": "another rule or coin to compare with"}.items():
+        if said[key] != again[key]:
+            return Check("differs", math.nan, f"{setting.name}: {what}")
     if unshared := said["less"].keys() ^ again["less"].keys():
         why = "other players than the results have by now; if it is yours, make it again"
         return Check("differs", math.nan, f"{setting.name}: {why} ({', '.join(sorted(unshared))})")

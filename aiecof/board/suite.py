@@ -8,22 +8,24 @@ from typing import NamedTuple
 
 import numpy as np
 
-from aiecof.agents.policies import evaluate
+from aiecof.agents.policies import Policy, evaluate
 from aiecof.agents.rules import COORDINATED, POLICIES, make_policy
 from aiecof.checks import InvalidInput
 from aiecof.metrics import METRICS
 from aiecof.requests.tasks import RequestTrace, load_request_trace
 from aiecof.study.evidence import FEWEST
 from aiecof.study.experiments import network
-from aiecof.study.grids import BOUND, COINS, EVALUATION
+from aiecof.study.grids import BOUND, COINS, EVALUATION, WAITS
 from aiecof.study.store import read_table
 from aiecof.system.scenario import Scenario
 from aiecof.system.workload import Trace, draw_trace
 
-VERSION = "1"
+VERSION = "2"
 """Another one for whatever changes a number on a card; cards of different versions are not compared."""
 SEEDS, EPISODES = tuple(range(10)), EVALUATION
 """Networks of each setting, and held-out episodes on each."""
+CHOOSING = tuple(range(10, 20))
+"""Other networks of each setting, on which its best rule and its best coin were chosen."""
 BEST_RULE, BEST_COIN = "best-rule", "best-coin"
 REFERENCES = {
     "toppo": "TOPPO",
@@ -32,10 +34,65 @@ REFERENCES = {
     BOUND: "the bound",
 }
 """Whom every player is compared with -> in words."""
-
-
 SHARES = (0.1, 0.2, 0.3, 0.4, *COINS)
 """Shares at home of the coins of which each setting has its best."""
+VALUES = {"threshold_slots": WAITS, "local_probability": SHARES}
+"""What rules can be set to, beside being left as they are."""
+
+
+class Chosen(NamedTuple):
+    """A rule of the package and what it is set to; nothing for a rule as it comes."""
+
+    rule: str
+    values: dict[str, float] = {}
+
+    def __str__(self) -> str:
+        return " ".join([self.rule, *(f"{name}={value:g}" for name, value in self.values.items())])
+
+    def policy(self, scenario: Scenario, seed: int) -> Policy:
+        """It, with the random streams of a seed."""
+        return make_policy(self.rule, scenario, seed, **self.values)
+
+
+def rules() -> list[Chosen]:
+    """Every rule that knows nothing, or no more than its own observation: as it comes, and set to each of `VALUES`."""
+    found = []
+    for name, entry in POLICIES.items():
+        if entry.information != COORDINATED:
+            settings = [{key: value} for key in entry.parameters for value in VALUES.get(key, ())]
+            found += [Chosen(name, values) for values in [{}, *settings]]
+    return found
+
+
+def _waits(rule: str, slots: float) -> Chosen:
+    return Chosen(rule, {"threshold_slots": slots})
+
+
+def _tosses(rule: str, share: float) -> Chosen:
+    return Chosen(rule, {"local_probability": share})
+
+
+def _coin(share: float) -> Chosen:
+    return _tosses("mixture-random", share)
+
+
+def coins() -> list[Chosen]:
+    """One of each of `SHARES`."""
+    return [_coin(share) for share in SHARES]
+
+
+def choose(among: list[Chosen], scenario: Scenario, traces: dict[int, Trace]) -> Chosen:
+    """Of some rules, the best by mean reward on tasks for choosing: the first, should two be level.
+
+    traces : dict of int -> Trace
+        Seed of the policy's random streams -> what it plays.
+    """
+
+    def reward(rule: Chosen) -> float:
+        played = [evaluate(rule.policy(scenario, seed), scenario, trace) for seed, trace in traces.items()]
+        return float(np.mean([each.metrics()["reward"].mean() for each in played]))
+
+    return max(among, key=reward)
 
 
 class Setting(NamedTuple):
@@ -45,10 +102,8 @@ class Setting(NamedTuple):
         Readings of the reward and of the observation (`grids.ARMS`); "" leaves the scenario as it is.
     table : str
         Table of `results/` with the trials of learned methods and of the bound; "" if there is none.
-    rule : str
-        Of the package's rules as they are, the best that knows nothing, or no more than its own observation.
-    coin : float
-        Share at home of the best coin (of `SHARES`).
+    rule, coin : Chosen
+        The best of `rules()` and of `coins()`, chosen on the networks `CHOOSING`.
     path : Path or None
         Requests of a user's own in the place of a network of the suite, as `aiecof trace` wrote them.
     """
@@ -56,8 +111,8 @@ class Setting(NamedTuple):
     name: str
     arm: str
     table: str
-    rule: str
-    coin: float
+    rule: Chosen
+    coin: Chosen
     path: Path | None = None
 
     @property
@@ -93,27 +148,24 @@ def own_tasks(path: Path) -> Setting:
     They play the episodes for training. Chosen on those kept back, the best would be ahead by the luck of the choice.
     """
     own = _opened(path)
-    trace, scenario = own.training_trace, own.scenario
-
-    def reward(rule: str, **parameters: float) -> float:
-        return float(evaluate(make_policy(rule, scenario, **parameters), scenario, trace).metrics()["reward"].mean())
-
-    rules = {name: reward(name) for name, entry in POLICIES.items() if entry.information != COORDINATED}
-    coins = {share: reward("mixture-random", local_probability=share) for share in SHARES}
-    return Setting(scenario.name, "", "", max(rules, key=rules.get), max(coins, key=coins.get), Path(path))
+    scenario, traces = own.scenario, {0: own.training_trace}
+    return Setting(
+        scenario.name, "", "", choose(rules(), scenario, traces), choose(coins(), scenario, traces), Path(path)
+    )
 
 
 SETTINGS: dict[str, Setting] = {
     setting.name: setting
     for setting in (
-        Setting("plain", "printed", "arm_printed.csv", "greedy", 0.74),
-        Setting("nine-rows", "printed", "arm_printed.csv", "mixture-power-of-two", 0.78),
-        Setting("balanced", "", "table_iv.csv", "frugal", 0.82),
-        Setting("bursty", "", "requests.csv", "frugal", 0.98),
-        Setting("hidden-clocks", "", "recall.csv", "greedy", 0.82),
-        Setting("fading", "", "recall.csv", "threshold-power-of-two", 0.3),
-        Setting("background", "", "recall.csv", "threshold-random", 0.3),
-        Setting("beacons", "", "recall.csv", "threshold-random", 0.3),
+        Setting("plain", "printed", "arm_printed.csv", Chosen("greedy"), _coin(0.74)),
+        Setting("nine-rows", "printed", "arm_printed.csv", _tosses("mixture-power-of-two", 0.78), _coin(0.78)),
+        Setting("balanced", "", "table_iv.csv", Chosen("frugal"), _coin(0.86)),
+        Setting("bursty", "", "requests.csv", Chosen("frugal"), _coin(0.98)),
+        Setting("hidden-clocks", "", "recall.csv", _waits("threshold-random", 3.0), _coin(0.82)),
+        Setting("fading", "", "recall.csv", _waits("threshold-power-of-two", 2.0), _coin(0.3)),
+        Setting("slow-fading", "", "recall.csv", _waits("threshold-power-of-two", 2.0), _coin(0.3)),
+        Setting("background", "", "recall.csv", _waits("threshold-random", 2.0), _coin(0.3)),
+        Setting("beacons", "", "recall.csv", _waits("threshold-random", 2.0), _coin(0.3)),
     )
 }
 """Name -> setting; a line here is all that another one takes."""

@@ -108,9 +108,12 @@ def _print_setting(setting: str, section: dict[str, Any]) -> None:
     print_table(
         f"{setting}: means over {networks} networks (of a trace, episodes), 95 % intervals", ["", "Mean", *heads], rows
     )
+    best = [f"{REFERENCES[who]}: {rule}" for who, rule in section["best"].items()]
+    print(f"  {'; '.join(best)}")
     missing = [words for who, words in REFERENCES.items() if who not in others]
     if missing:
-        print(f"  left out, being itself or without results there: {', '.join(missing)}\n")
+        print(f"  left out, being itself or without results there: {', '.join(missing)}")
+    print()
 
 
 def _mean(numbers: list[float | None]) -> str:

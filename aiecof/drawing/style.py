@@ -92,6 +92,7 @@ METHODS = NAMES | {
     "threshold-least-loaded": "threshold, least loaded",
     "threshold-spread": "threshold, spread",
     "mixture-random": "coin",
+    "best-rule": "best rule",
     "best-coin": "best coin",
     "mixture-power-of-two": "coin, better of two",
     "lower-bound": "lower bound",
