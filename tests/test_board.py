@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 
 from aiecof.agents import training
 from aiecof.agents.policies import evaluate
-from aiecof.agents.rules import COORDINATED, POLICIES, make_policy
+from aiecof.agents.rules import POLICIES, make_policy
 from aiecof.board import adapters, cards, suite
 from aiecof.checks import InvalidInput
 from aiecof.cli.app import app
@@ -138,7 +138,9 @@ def test_a_rule_is_chosen_by_the_reward_on_the_tasks_given():
         policies = {seed: make_policy(rule.rule, scenario, seed, **rule.values) for seed in traces}
         each = [evaluate(policies[seed], scenario, traces[seed]).metrics()["reward"].mean() for seed in traces]
         means[str(rule)] = np.mean(each)
-    assert str(suite.choose(among, scenario, traces)) == max(means, key=means.get) == "threshold-random threshold_slots=3"
+    assert (
+        str(suite.choose(among, scenario, traces)) == max(means, key=means.get) == "threshold-random threshold_slots=3"
+    )
 
 
 def rewards(name, rule, **parameters):

@@ -255,9 +255,19 @@ def test_an_interval_around_nothing_is_not_minus_zero():
 
 
 def test_an_interval_that_ends_with_the_share_shows_both_ends():
-    rows = pd.DataFrame({"drops": [Interval(0.02, 0.0, 0.09), Interval(0.3, 0.25, 0.35)]}, index=["dqn", "a2c"])
-    found = tables.html_table(rows, "Drops")
+    cells = {"dqn": Interval(0.02, 0.0, 0.09), "a2c": Interval(0.3, 0.25, 0.35), "ac": Interval(0.95, 0.88, 1.0)}
+    found = tables.html_table(pd.Series(cells, name="drops").to_frame(), "Drops")
     assert "<td>0.02 [0.00, 0.09]</td>" in found and "<td>0.30 ± 0.05</td>" in found
+    assert "<td>0.95 [0.88, 1.00]</td>" in found
+
+
+def test_a_comparison_ends_where_shares_end():
+    """By hand: 99 and 100 have the mean 99.5 and half an interval of 12.7 times half the difference."""
+    shares = pd.Series([99.0, 100.0, 40.0, 60.0], index=["dqn", "dqn", "a2c", "a2c"])
+    found = page.compared({"home": shares, "same": shares}, ["dqn", "a2c"], {"home": (0, 100)})
+    assert found.loc["dqn", "home"] == pytest.approx((99.5, 99.5 - 12.7062 / 2, 100.0), abs=1e-3)
+    assert found.loc["dqn", "same"] == pytest.approx((99.5, 99.5 - 12.7062 / 2, 99.5 + 12.7062 / 2), abs=1e-3)
+    assert found.loc["a2c", "home"] == pytest.approx((50.0, 0.0, 100.0), abs=1e-3)
 
 
 def test_findings_are_checked_sentences():

@@ -14,7 +14,7 @@ from aiecof.checks import InvalidInput
 from aiecof.drawing import figures
 from aiecof.drawing.figures import FIGURES, complete_seeds, draw_all, holds, intervals, relative_to, said
 from aiecof.files import results_folder
-from aiecof.study import store
+from aiecof.study import grids, store
 from aiecof.study.store import Manifest
 
 matplotlib.use("svg")
@@ -79,6 +79,13 @@ def test_missing_results_are_named(tmp_path):
     assert draw_all(tmp_path / "figures", tmp_path) == []
     with pytest.raises(InvalidInput, match="figure_8"):
         figures.figure_8(tmp_path)
+
+
+def test_where_numbers_come_from_has_the_lengths_of_the_trainings_themselves():
+    """As declared: among many devices as many transitions, and where a memory has to be learned twice as long."""
+    found = figures.provenance("thousand", "recall", "knowing")
+    assert "trained for 3 or 10 or 30 or 100 episodes; `recall`" in found
+    assert f"trained for {grids.LONG_TRAINING} episodes; `knowing`" in found and found.count("trained for") == 2
 
 
 def drawn_stamp(results):

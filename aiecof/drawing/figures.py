@@ -41,7 +41,7 @@ from aiecof.drawing.style import (
 )
 from aiecof.files import digest, make_folder, results_folder, write_whole
 from aiecof.study.curves import curves_of
-from aiecof.study.grids import EVALUATION, TRAINING, UNTRAINED
+from aiecof.study.grids import EVALUATION, UNTRAINED
 from aiecof.study.paper import NAMES, printed
 from aiecof.study.statistics import mean_interval
 from aiecof.study.store import condition, declared, looking_at, manifest, read_table, status
@@ -154,17 +154,20 @@ def _seeds(rows: pd.DataFrame) -> str:
 
 def provenance(*names: str, results: Path | None = None) -> str:
     """What the tables of some experiments rest on, whether they still belong to the code, and what computes them."""
-    parts = []
+    parts, lengths = [], read_table("runs.csv", results).drop_duplicates("run").set_index("run")["episodes"]
     for name in names:
         rows, experiment = table(name, results), declared(name, results)
+        trained = sorted(episodes for episodes in lengths.reindex(rows["run"]).dropna().unique() if episodes)
         parts.append(
             f"`{name}`: {_seeds(rows)} of {experiment.seeds} declared seeds in each of {experiment.cells} cells, "
             f"{len(rows)} trials, {rows['wall_time'].sum() / 3600:.1f} hours of computing"
+            + f", trained for {' or '.join(f'{episodes:.0f}' for episodes in trained)} episodes"
+            * bool(trained)
         )
     again = f"`aiecof run {' '.join(names)}` computes what is missing; with another `--folder`, `--results`: all."
     warning = "".join(f"**Stale results**: {doubt}. " for doubt in _doubts(names, results))
-    trained = f"Trained for {TRAINING} episodes, judged on {EVALUATION} held-out ones a seed."
-    return f"{warning}{'; '.join(parts)}. {trained} {again}"
+    judged = f"Judged on {EVALUATION} held-out episodes a seed."
+    return f"{warning}{'; '.join(parts)}. {judged} {again}"
 
 
 _SETTINGS = {"a": "actor {actor:g}, critic {critic:g}", "b": "batch of {batch_size:g}", "c": "gamma {gamma:g}"}

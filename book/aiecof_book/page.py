@@ -23,6 +23,7 @@ from aiecof import __version__
 from aiecof.checks import InvalidInput
 from aiecof.drawing import figures
 from aiecof.drawing.style import COLOURS, RC, in_style, number
+from aiecof.metrics import ANY
 from aiecof.study import claims
 from aiecof.study.curves import MEASURES
 from aiecof.study.evidence import PRIMARY, Facts
@@ -174,14 +175,21 @@ def summary(rows: pd.DataFrame, by: str | list[str], metrics: Iterable[str]) -> 
     return table
 
 
-def compared(columns: Mapping[str, pd.Series], names: Iterable[str]) -> pd.DataFrame:
+def compared(
+    columns: Mapping[str, pd.Series], names: Iterable[str], within: Mapping[str, tuple[float, float]] | None = None
+) -> pd.DataFrame:
     """Mean and 95 % interval of several columns of values for each name, for `table`.
 
     columns : mapping
         Head -> values, with the names as the first level of their index.
+    within : mapping, optional
+        Head -> lowest and highest value there can be; percentages of tasks end at 0 and 100.
     """
-    names = [*names]
-    found = {head: [mean_interval(values.loc[name]) for name in names] for head, values in columns.items()}
+    names, ends = [*names], within or {}
+    found = {
+        head: [mean_interval(values.loc[name], within=ends.get(head, ANY)) for name in names]
+        for head, values in columns.items()
+    }
     return pd.DataFrame({head: pd.Series(cells, index=names, dtype=object) for head, cells in found.items()})
 
 

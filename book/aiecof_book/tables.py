@@ -34,8 +34,7 @@ def _cell(value: object, places: int) -> str:
         if not half > 0.0:
             return "\N{EN DASH}" if math.isnan(value.mean) else number(value.mean, ".3g")
         form = f",.{decimals(half)}f"
-        sides = value.mean - value.low, value.high - value.mean
-        if min(sides) < max(sides) / 2.0:  # cut off where a share ends
+        if abs(value.high + value.low - 2.0 * value.mean) >= 10.0 ** -decimals(half):  # cut off where a share ends
             return f"{number(value.mean, form)} [{number(value.low, form)}, {number(value.high, form)}]"
         return f"{number(value.mean, form)} ± {number(half, form)}"
     if isinstance(value, Real) and not isinstance(value, bool):
