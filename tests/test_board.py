@@ -115,12 +115,16 @@ def test_references_are_the_best_on_networks_for_choosing(name):
     """Every rule as it comes, the best with all its values, and the coins next to the best one."""
     setting = suite.SETTINGS[name]
     traces = {seed: draw_trace(setting.scenario, 20, seed) for seed in suite.CHOOSING}
-    among = [rule for rule in suite.rules() if not rule.values or rule.rule == setting.rule.rule]
-    assert setting.rule in among and len({rule.rule for rule in among}) == 11
-    assert suite.choose(among, setting.scenario, traces) == setting.rule
-    coins = suite.coins()
-    place = coins.index(setting.coin)
-    assert suite.choose(coins[max(place - 1, 0) : place + 2], setting.scenario, traces) == setting.coin
+    place = suite.SHARES.index(setting.coin.values["local_probability"])
+    coins = [{"local_probability": share} for share in suite.SHARES[max(place - 1, 0) : place + 2]]
+    among = [
+        rule
+        for rule in suite.rules()
+        if not rule.values or rule.rule == setting.rule.rule or rule.rule == "mixture-random" and rule.values in coins
+    ]
+    assert setting.rule in among and setting.coin in among and len(coins) > 1
+    assert len({rule.rule for rule in among}) == 11
+    assert suite.choose(setting.scenario, traces, among) == (setting.rule, setting.coin)
 
 
 def test_nobody_is_judged_on_networks_for_choosing():
@@ -128,19 +132,21 @@ def test_nobody_is_judged_on_networks_for_choosing():
 
 
 def test_a_rule_is_chosen_by_the_reward_on_the_tasks_given():
-    """Means worked out here, of rules that differ in their values alone, on two networks."""
+    """Means worked out here, on two networks."""
     scenario = suite.SETTINGS["hidden-clocks"].scenario
     traces = {seed: draw_trace(scenario, 3, seed) for seed in (3, 4)}
     among = [rule for rule in suite.rules() if rule.rule == "threshold-random"]
     assert [rule.values for rule in among] == [{}, *({"threshold_slots": wait} for wait in grids.WAITS)]
+    among += [rule for rule in suite.rules() if rule.values in ({"local_probability": 0.1}, {"local_probability": 0.9})]
     means = {}
     for rule in among:
         policies = {seed: make_policy(rule.rule, scenario, seed, **rule.values) for seed in traces}
         each = [evaluate(policies[seed], scenario, traces[seed]).metrics()["reward"].mean() for seed in traces]
         means[str(rule)] = np.mean(each)
-    assert (
-        str(suite.choose(among, scenario, traces)) == max(means, key=means.get) == "threshold-random threshold_slots=3"
-    )
+    best, coin = map(str, suite.choose(scenario, traces, among))
+    tossed = {name: mean for name, mean in means.items() if name.startswith("mixture-random")}
+    assert best == max(means, key=means.get) == "threshold-random threshold_slots=3"
+    assert coin == max(tossed, key=tossed.get) and len(tossed) == 2
 
 
 def rewards(name, rule, **parameters):
@@ -323,7 +329,7 @@ def test_who_is_best_on_requests_of_ones_own_is_chosen_before_the_episodes_kept_
     suite.own_tasks(tmp_path / "mine.npz")
     for trace in played:
         np.testing.assert_array_equal(trace.size, own.training_trace.size)
-    assert len(played) == len(suite.rules()) + len(suite.coins())
+    assert len(played) == len(suite.rules())
 
 
 # --- cards that hold, and cards that do not --------------------------------------------------------------------------

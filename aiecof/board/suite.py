@@ -76,23 +76,23 @@ def _coin(share: float) -> Chosen:
     return _tosses("mixture-random", share)
 
 
-def coins() -> list[Chosen]:
-    """One of each of `SHARES`."""
-    return [_coin(share) for share in SHARES]
-
-
-def choose(among: list[Chosen], scenario: Scenario, traces: dict[int, Trace]) -> Chosen:
-    """Of some rules, the best by mean reward on tasks for choosing: the first, should two be level.
+def choose(scenario: Scenario, traces: dict[int, Trace], among: list[Chosen] | None = None) -> tuple[Chosen, Chosen]:
+    """The best rule and the best coin by mean reward on tasks for choosing: the first of them, should two be level.
 
     traces : dict of int -> Trace
         Seed of the policy's random streams -> what it plays.
+    among : list of Chosen, optional
+        All of `rules()` by default; some of the coins have to be there.
     """
+    among, coins = rules() if among is None else among, [_coin(share) for share in SHARES]
 
     def reward(rule: Chosen) -> float:
         played = [evaluate(rule.policy(scenario, seed), scenario, trace) for seed, trace in traces.items()]
         return float(np.mean([each.metrics()["reward"].mean() for each in played]))
 
-    return max(among, key=reward)
+    earned = [reward(rule) for rule in among]
+    tossed = [reward if rule in coins else -np.inf for rule, reward in zip(among, earned, strict=True)]
+    return among[int(np.argmax(earned))], among[int(np.argmax(tossed))]
 
 
 class Setting(NamedTuple):
@@ -103,7 +103,7 @@ class Setting(NamedTuple):
     table : str
         Table of `results/` with the trials of learned methods and of the bound; "" if there is none.
     rule, coin : Chosen
-        The best of `rules()` and of `coins()`, chosen on the networks `CHOOSING`.
+        The best of `rules()` and of the coins among them, chosen on the networks `CHOOSING`.
     path : Path or None
         Requests of a user's own in the place of a network of the suite, as `aiecof trace` wrote them.
     """
@@ -148,10 +148,7 @@ def own_tasks(path: Path) -> Setting:
     They play the episodes for training. Chosen on those kept back, the best would be ahead by the luck of the choice.
     """
     own = _opened(path)
-    scenario, traces = own.scenario, {0: own.training_trace}
-    return Setting(
-        scenario.name, "", "", choose(rules(), scenario, traces), choose(coins(), scenario, traces), Path(path)
-    )
+    return Setting(own.scenario.name, "", "", *choose(own.scenario, {0: own.training_trace}), Path(path))
 
 
 SETTINGS: dict[str, Setting] = {
