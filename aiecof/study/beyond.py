@@ -69,18 +69,18 @@ def _thousand() -> list[Cell]:
 
     TOPPO is trained among the most devices for as many episodes, too, with a minibatch in proportion.
     """
-    cells, first = [], crowd(grids.CROWDS[0])
+    first, most, cells = crowd(grids.CROWDS[0]), crowd(grids.CROWDS[-1]), []
     for devices in grids.CROWDS:
         scenario, few = crowd(devices), TRAINING * first.devices // devices
+        there = {"devices": devices, "trained": devices, "budget": "transitions"}
         for method in grids.SCALED:
-            cells.append(cell(method, scenario, {"devices": devices, "trained": devices, "budget": "transitions"}, few))
+            cells.append(cell(method, scenario, there, few))
             if devices > first.devices:
-                labels = {"devices": devices, "trained": first.devices, "budget": "transitions"}
-                cells.append(cell(method, scenario, labels, trained=first))
-        cells += [cell(rule, scenario, {"devices": devices, "trained": "", "budget": ""}) for rule in grids.CROWD_RULES]
-    labels = {"devices": devices, "trained": devices, "budget": "episodes"}
-    batch = METHODS["toppo"].values()["batch_size"] * devices // first.devices
-    return [*cells, cell("toppo", scenario, labels, batch_size=batch)]
+                cells.append(cell(method, scenario, there | {"trained": first.devices}, trained=first))
+        cells += [cell(rule, scenario, there | {"trained": "", "budget": ""}) for rule in grids.CROWD_RULES]
+    labels = {"devices": most.devices, "trained": most.devices, "budget": "episodes"}
+    batch = METHODS["toppo"].values()["batch_size"] * most.devices // first.devices
+    return [*cells, cell("toppo", most, labels, batch_size=batch)]
 
 
 def weightings() -> dict[str, Weights]:
