@@ -419,6 +419,7 @@ def test_a_changed_policy_is_caught_even_if_its_hash_is_forged(place):
     [
         (lambda card: card.update(suite="0"), "card.suite: got '0'"),
         (lambda card: card.update(format="aiecof card 3"), "newer version"),
+        (lambda card: card.update(format="aiecof card 1"), "older version): `aiecof compare` makes it again"),
         (lambda card: card["settings"].update(nowhere=card["settings"]["balanced"]), "got 'nowhere'"),
         (lambda card: card["settings"].update(balanced=3), "card.settings.balanced"),
         (lambda card: card.update(settings={}), "at least one setting"),

@@ -222,9 +222,14 @@ def _seen_from(place: str, out: Path | None) -> str:
     return place if out is None or not file else Path(relpath(file, out.parent)).as_posix() + place[len(file) :]
 
 
+def _any_card(path: Path) -> dict[str, Any]:
+    """A card of whatever suite."""
+    return read_json("card", path, _SCHEMA, FORMAT, "`aiecof compare` makes it again")
+
+
 def read_card(path: Path) -> dict[str, Any]:
     """A card of this suite."""
-    card = read_json("card", path, _SCHEMA, FORMAT)
+    card = _any_card(path)
     if card["suite"] != VERSION:
         raise InvalidInput("card.suite", card["suite"], f"{VERSION}, the suite of this version, in {path}")
     if not card["settings"]:
@@ -261,7 +266,7 @@ def ranked(cards: dict[str, dict[str, Any]], setting: str) -> dict[str, int]:
 
 def refresh(path: Path, jobs: int = 1) -> None:
     """Make a card again, of whatever suite it is; a rule, or a method with results, takes up new settings."""
-    card = read_json("card", path, _SCHEMA, FORMAT)
+    card = _any_card(path)
     place = _place(card, path)
     names = [name for name in card["settings"] if name in SETTINGS] if MODEL.fullmatch(place) else None
     compare(place, names, greedy=_GREEDY.get(card["actions"]), out=path, jobs=jobs)
