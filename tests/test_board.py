@@ -191,6 +191,17 @@ def test_an_experiment_has_one_training_of_toppo_for_the_board(name, monkeypatch
     assert not any(np.isnan(values).all() for values in there.values())
 
 
+def test_who_is_helped_is_not_taken_for_who_is_not():
+    """Its trials are those with other hyperparameters, and where there are none it has none."""
+    table = read_table("recall.csv").query("scenario == 'fading' and method == 'toppo' and sees == 'shown'")
+    for player, values in (("toppo-keeping", "keeping"), ("toppo", "registered")):
+        rewards = table[table["values"] == values].sort_values("seed")["reward"]
+        assert suite.stored(player, suite.SETTINGS["fading"])["reward"] == pytest.approx(rewards.to_numpy())
+    assert all(suite.stored("toppo-keeping", suite.SETTINGS[name]) == {} for name in ("plain", "balanced", "bursty"))
+    card = cards.compare("toppo-keeping", ["fading"])
+    assert card["information"] == cards.compare("toppo", ["fading"])["information"] != "own observation"
+
+
 # --- cards -----------------------------------------------------------------------------------------------------------
 
 

@@ -34,6 +34,8 @@ REFERENCES = {
     BOUND: "the bound",
 }
 """Whom every player is compared with -> in words."""
+HELPED = {"toppo-keeping": ("toppo", "keeping")}
+"""Who plays with other hyperparameters than the registered ones (`grids.KEEPING`) -> method, and the values' label."""
 SHARES = (0.1, 0.2, 0.3, 0.4, *COINS)
 """Shares at home of the coins of which each setting has its best."""
 VALUES = {"threshold_slots": WAITS, "local_probability": SHARES}
@@ -168,18 +170,21 @@ SETTINGS: dict[str, Setting] = {
 """Name -> setting; a line here is all that another one takes."""
 
 
-def stored(method: str, setting: Setting) -> dict[str, np.ndarray]:
-    """Metric -> mean of each network, (seeds,), as the results have it for a learned method or the bound.
+def stored(player: str, setting: Setting) -> dict[str, np.ndarray]:
+    """Metric -> mean of each network, (seeds,), as the results have it for a learned method, one helped, or the bound.
 
     NaN for a network that has not been computed; a metric with fewer than `FEWEST` is left out.
     """
     table = read_table(setting.table) if setting.table else None
     if table is None or table.empty:
         return {}
+    method, values = HELPED.get(player, (player, "registered"))
+    if player in HELPED and "values" not in table:
+        return {}
     rows = table[(table["scenario"] == setting.name) & (table["method"] == method)]
-    for label, value in {"arm": setting.arm, "sees": "shown", "values": "registered"}.items():
+    for label, value in {"arm": setting.arm, "sees": "shown", "values": values}.items():
         rows = rows[rows[label] == value] if label in rows else rows
     if rows["seed"].duplicated().any():
-        raise InvalidInput("table", setting.table, f"one row a seed of {method} on {setting.name}")
+        raise InvalidInput("table", setting.table, f"one row a seed of {player} on {setting.name}")
     rows = rows.set_index("seed").reindex(SEEDS)
     return {name: rows[name].to_numpy(float) for name in METRICS if rows[name].notna().sum() >= FEWEST}

@@ -81,6 +81,7 @@ METHODS = NAMES | {
     "ppo": "PPO",
     "ppo-stacked": "PPO, 4 observations",
     "toppo-transformer": "TOPPO, Transformer",
+    "toppo-keeping": "TOPPO, helped",
     "mappo": "MAPPO",
     "always-local": "always at home",
     "greedy": "greedy",
