@@ -25,7 +25,18 @@ from aiecof.agents.methods import METHODS
 from aiecof.agents.policies import evaluate
 from aiecof.agents.rules import OWN, own_code
 from aiecof.board.adapters import HISTORY, MODEL, file_of, filled, knows, player
-from aiecof.board.suite import BEST_COIN, BEST_RULE, HELPED, REFERENCES, SETTINGS, VERSION, Setting, own_tasks, stored
+from aiecof.board.suite import (
+    BEST_COIN,
+    BEST_RULE,
+    HELPED,
+    REFERENCES,
+    SETTINGS,
+    VERSION,
+    Setting,
+    own_tasks,
+    stored,
+    trained_as,
+)
 from aiecof.checks import InvalidInput, check_calls, check_choice, check_integer
 from aiecof.files import alone, digest, home, make_folder, read_json, reading, results_folder, write_whole
 from aiecof.metrics import METRICS
@@ -150,7 +161,7 @@ def _described(place: str, where: list[Setting], greedy: bool | None) -> dict[st
         raise InvalidInput("scenario", missing[0], f"a setting on which the results have trials of {place}")
     known = "all tasks beforehand"
     if place != BOUND:
-        method = METHODS[HELPED.get(place, (place,))[0]]
+        method = METHODS[trained_as(place)[0]]
         known = HISTORY if method.history > 1 or "sequence_length" in method.hyperparameters else OWN
     return {"sha256": "", "information": known, "actions": "of stored trials"}
 

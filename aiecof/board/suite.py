@@ -93,7 +93,7 @@ def choose(scenario: Scenario, traces: dict[int, Trace], among: list[Chosen] | N
         return float(np.mean([each.metrics()["reward"].mean() for each in played]))
 
     earned = [reward(rule) for rule in among]
-    tossed = [reward if rule in coins else -np.inf for rule, reward in zip(among, earned, strict=True)]
+    tossed = [mean if rule in coins else -np.inf for rule, mean in zip(among, earned, strict=True)]
     return among[int(np.argmax(earned))], among[int(np.argmax(tossed))]
 
 
@@ -170,6 +170,11 @@ SETTINGS: dict[str, Setting] = {
 """Name -> setting; a line here is all that another one takes."""
 
 
+def trained_as(player: str) -> tuple[str, str]:
+    """The method of a player that has trials, and what a table calls the values of its hyperparameters."""
+    return HELPED.get(player, (player, "registered"))
+
+
 def stored(player: str, setting: Setting) -> dict[str, np.ndarray]:
     """Metric -> mean of each network, (seeds,), as the results have it for a learned method, one helped, or the bound.
 
@@ -178,7 +183,7 @@ def stored(player: str, setting: Setting) -> dict[str, np.ndarray]:
     table = read_table(setting.table) if setting.table else None
     if table is None or table.empty:
         return {}
-    method, values = HELPED.get(player, (player, "registered"))
+    method, values = trained_as(player)
     if player in HELPED and "values" not in table:
         return {}
     rows = table[(table["scenario"] == setting.name) & (table["method"] == method)]
