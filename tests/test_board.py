@@ -362,6 +362,12 @@ def _best(card):
     card["settings"]["balanced"]["best"]["best-rule"] = "random"
 
 
+def _overflow(card):
+    section = card["settings"]["balanced"]
+    section["values"]["reward"] = [1e308, -1e308, 1e308]
+    section["means"]["reward"] = [99.0, 98.0, 100.0]
+
+
 def _rival(card):
     card["settings"]["balanced"]["less"]["toppo-2"] = card["settings"]["balanced"]["less"]["toppo"]
 
@@ -385,6 +391,7 @@ def _short(card):
         (_shift, "reward of its values comes to other numbers"),
         (_mean, "reward of its means"),
         (_gap, "reward of its differences to toppo"),
+        (_overflow, "reward of its values comes to other numbers"),
         (_best, "another rule or coin to compare with"),
         (_rival, "other players than the results have by now; if it is yours, make it again (toppo-2)"),
         (lambda card: card["settings"]["balanced"]["less"].pop("lower-bound"), "make it again (lower-bound)"),
@@ -476,6 +483,8 @@ def test_small_differences_of_a_model_are_plausible(place, name, shift, outcome)
     "words, why",
     [
         (["frugl"], "did you mean 'frugal'?"),
+        (["toppo-keping"], "did you mean 'toppo-keeping'?"),
+        (["toppo-keeping", "--scenario", "plain"], "(hidden-clocks, fading, slow-fading, background)"),
         (["frugal", "--scenario", "balancd"], "did you mean 'balanced'?"),
         (["rule.py:Mien"], "did you mean 'Mine'?"),
         (["nowhere.py:Mine"], "a file that is there"),

@@ -34,9 +34,10 @@ from typing import Any
 import numpy as np
 
 from aiecof.agents.learned import LearnedPolicy, load_policy
+from aiecof.agents.methods import METHODS
 from aiecof.agents.policies import Plays, check_observations
 from aiecof.agents.rules import NOTHING, OWN, POLICIES, make_policy
-from aiecof.board.suite import BEST_COIN, BEST_RULE, Setting
+from aiecof.board.suite import BEST_COIN, BEST_RULE, HELPED, Setting
 from aiecof.checks import InvalidInput, check_choice, did_you_mean
 from aiecof.files import reading
 from aiecof.study.grids import BOUND
@@ -219,8 +220,9 @@ def player(place: str, setting: Setting, seed: int, greedy: bool | None = None) 
         return make_policy(place, scenario, seed)
     found = MODEL.fullmatch(place)
     if not found:
-        known = (*POLICIES, BEST_RULE, BEST_COIN, BOUND)
-        allowed = "file.py:Class, the file of a model (.zip:PPO, .safetensors, .pt, .pt2, .pth, .onnx), or a rule"
+        known = (*POLICIES, *METHODS, *HELPED, BEST_RULE, BEST_COIN, BOUND)
+        allowed = "file.py:Class, the file of a model (.zip:PPO, .safetensors, .pt, .pt2, .pth, .onnx), a rule, "
+        allowed += "or who has results"
         raise InvalidInput("policy", place, allowed + did_you_mean(place, known))
     if not Path(found["path"]).is_file():
         raise InvalidInput("policy", place, "a file that is there")

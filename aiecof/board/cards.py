@@ -158,7 +158,8 @@ def _described(place: str, where: list[Setting], greedy: bool | None) -> dict[st
             known = knows(policies[0], place)
         return {"sha256": _digests(place, where), "information": known, "actions": actions}
     if missing := [setting.name for setting in where or SETTINGS.values() if not stored(place, setting)]:
-        raise InvalidInput("scenario", missing[0], f"a setting on which the results have trials of {place}")
+        there = ", ".join(name for name, setting in SETTINGS.items() if stored(place, setting)) or "none"
+        raise InvalidInput("scenario", missing[0], f"a setting on which the results have trials of {place} ({there})")
     known = "all tasks beforehand"
     if place != BOUND:
         method = METHODS[trained_as(place)[0]]
@@ -339,12 +340,13 @@ def _check(place: str, setting: Setting, said: dict[str, Any], found: dict[str, 
         return Check("differs", math.nan, f"{setting.name}: {why} ({', '.join(sorted(unshared))})")
     if not _flat(said).keys() == _flat(follows).keys() == _flat(again).keys():
         return Check("differs", math.nan, f"{setting.name}: other metrics")
-    units = {metric: max(float(np.nanmean(np.abs(values))), EQUAL) for metric, values in own.items()}
+    replayed = {metric: _array(numbers) for metric, numbers in again["values"].items()}
+    units = {metric: max(float(np.nanmean(np.abs(values))), EQUAL) for metric, values in replayed.items()}
     worst, outcome = 0.0, "equal"
     for (part, metric), numbers in _flat(said).items():
         true = _flat(again if part == "values" else follows)[part, metric]
         difference = _apart(numbers, true, units[metric])
-        if difference > EQUAL and not (part == "values" and MODEL.fullmatch(place) and _alike(numbers, true)):
+        if not difference <= EQUAL and not (part == "values" and MODEL.fullmatch(place) and _alike(numbers, true)):
             return Check("differs", difference, f"{setting.name}: {metric} of its {part} comes to other numbers")
         outcome = "plausible" if difference > EQUAL else outcome
         worst = max(worst, difference)
