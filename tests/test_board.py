@@ -329,7 +329,7 @@ def test_who_is_best_on_requests_of_ones_own_is_chosen_before_the_episodes_kept_
     size, work = rng.uniform(1.0, 9.0, len(when)), np.ones(len(when))
     own = request_trace(Requests("mine", when, size, work), BALANCED.scenario.replace(devices=6, slots=50))
     own.save(tmp_path / "mine.npz")
-    played = []
+    played, heard = [], []
     monkeypatch.setattr(
         suite,
         "evaluate",
@@ -337,10 +337,11 @@ def test_who_is_best_on_requests_of_ones_own_is_chosen_before_the_episodes_kept_
             played.append(trace) or SimpleNamespace(metrics=lambda: {"reward": np.zeros(trace.episodes)})
         ),
     )
-    suite.own_tasks(tmp_path / "mine.npz")
+    suite.own_tasks(tmp_path / "mine.npz", lambda *counts: heard.append(counts))
     for trace in played:
         np.testing.assert_array_equal(trace.size, own.training_trace.size)
-    assert len(played) == len(suite.rules())
+    every = len(suite.rules())
+    assert len(played) == every and heard == [(done, every) for done in range(1, every + 1)]
 
 
 # --- cards that hold, and cards that do not --------------------------------------------------------------------------

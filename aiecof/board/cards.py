@@ -190,11 +190,12 @@ def compare(
         Where the card is saved; the player's file is then named as seen from there.
     jobs, folder, progress
         Processes; where what is played is kept until the card is whole, by default `runs/compare`; and a function to
-        call with the networks played and all of them.
+        call with the networks played and all of them. On requests of one's own it first hears of the rules of which
+        the best is chosen.
     """
     jobs = check_integer("jobs", jobs, 1, 1_024)
     if trace is not None:
-        suite, where = f"requests {digest(trace)[:16]}", [own_tasks(trace)]
+        suite, where = f"requests {digest(trace)[:16]}", [own_tasks(trace, progress)]
     else:
         suite, usual = VERSION, [name for name, s in SETTINGS.items() if not _from_trials(place) or stored(place, s)]
         names = [check_choice("scenario", name, tuple(SETTINGS)) for name in dict.fromkeys(scenarios or usual)]

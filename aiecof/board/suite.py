@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -78,21 +79,28 @@ def _coin(share: float) -> Chosen:
     return _tosses("mixture-random", share)
 
 
-def choose(scenario: Scenario, traces: dict[int, Trace], among: list[Chosen] | None = None) -> tuple[Chosen, Chosen]:
+def choose(
+    scenario: Scenario,
+    traces: dict[int, Trace],
+    among: list[Chosen] | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[Chosen, Chosen]:
     """The best rule and the best coin by mean reward on tasks for choosing: the first of them, should two be level.
 
     traces : dict of int -> Trace
         Seed of the policy's random streams -> what it plays.
     among : list of Chosen, optional
         All of `rules()` by default; some of the coins have to be there.
+    progress
+        A function to call with the number that have played, and all of them.
     """
     among, coins = rules() if among is None else among, [_coin(share) for share in SHARES]
 
-    def reward(rule: Chosen) -> float:
+    earned = []
+    for rule in among:
         played = [evaluate(rule.policy(scenario, seed), scenario, trace) for seed, trace in traces.items()]
-        return float(np.mean([each.metrics()["reward"].mean() for each in played]))
-
-    earned = [reward(rule) for rule in among]
+        earned.append(float(np.mean([each.metrics()["reward"].mean() for each in played])))
+        progress(len(earned), len(among))
     tossed = [mean if rule in coins else -np.inf for rule, mean in zip(among, earned, strict=True)]
     return among[int(np.argmax(earned))], among[int(np.argmax(tossed))]
 
@@ -144,13 +152,14 @@ def _opened(path: Path) -> RequestTrace:
     return _read(path, path.stat().st_mtime_ns if path.exists() else 0)
 
 
-def own_tasks(path: Path) -> Setting:
+def own_tasks(path: Path, progress: Callable[[int, int], None] = lambda done, total: None) -> Setting:
     """Requests of a user's own, and who is best on them without learning: every rule and coin plays.
 
     They play the episodes for training. Chosen on those kept back, the best would be ahead by the luck of the choice.
     """
     own = _opened(path)
-    return Setting(own.scenario.name, "", "", *choose(own.scenario, {0: own.training_trace}), Path(path))
+    best = choose(own.scenario, {0: own.training_trace}, progress=progress)
+    return Setting(own.scenario.name, "", "", *best, Path(path))
 
 
 SETTINGS: dict[str, Setting] = {
