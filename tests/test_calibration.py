@@ -3,17 +3,24 @@
 import numpy as np
 import pandas as pd
 import pytest
+from aiecof_book import blind
+from typer.testing import CliRunner
 
 from aiecof.agents.policies import episode_metrics, record_actions
 from aiecof.agents.rules import make_policy
 from aiecof.agents.training import train
+from aiecof.cli import results as commands
+from aiecof.cli.app import app
 from aiecof.reconstruction import calibration, reward_agreement, tuning
 from aiecof.reconstruction.calibration import CHOICES, COLUMNS, CONSTANTS, DYNAMICS, MEASURES, SEARCHED
+from aiecof.study import store
+from aiecof.study.experiments import network
 from aiecof.study.grids import LEARNED, UNTRAINED
 from aiecof.study.paper import NAMES, printed_rows
 from aiecof.study.store import read_table
 from aiecof.system import reference
 from aiecof.system.scenario import READINGS, load_scenario
+from aiecof.system.simulator import Simulator
 from aiecof.system.workload import draw_trace
 
 FITTED = load_scenario("fitted")
@@ -133,6 +140,99 @@ def test_learned_rows_by_another_route():
         assert judged[f"error_{method}"] == pytest.approx(np.abs(np.array(ratios) - 1).max(), abs=0.05)
     assert judged["error_nine"] == max(judged[f"error_{method}"] for method in LEARNED)
     assert judged["local_wins"] and judged["short"] <= 0
+
+
+# --- statements about rules --------------------------------------------------------------------------------------
+
+
+def numbers_of(*candidates, **options):
+    return calibration.rule_numbers(pd.DataFrame(candidates), **options)
+
+
+def test_what_rules_come_to_by_another_route():
+    """The best coin, the best opening and always at home on one candidate, played slot by slot on the same tasks."""
+    found = numbers_of(candidate("fitted")).iloc[0]
+    scenario = network("fitted", "printed", network="episode")
+    trace = draw_trace(scenario, calibration.JUDGED, split="reference")
+    played = {
+        share: episode_metrics(
+            make_policy("mixture-random", scenario, local_probability=share), scenario, calibration.JUDGED, trace=trace
+        )
+        for share in (0.0, 0.74, 0.76, 0.78, 0.8, 1.0)
+    }
+    rewards = {share: metrics["reward"].mean() for share, metrics in played.items()}
+    assert found["coin_reward"] == pytest.approx(max(rewards.values()), rel=1e-9)
+    assert abs(found["kept"] - max(rewards, key=rewards.get)) < 0.03
+    assert found["home_drops"] == pytest.approx(played[1.0]["drop_rate"].mean(), rel=1e-9)
+    tasks = (trace.size > 0).cumsum(axis=1)
+    away = record_actions(make_policy("mixture-random", scenario, local_probability=0.0), scenario, trace)
+    run = Simulator(scenario)
+    run.run(trace, np.where(tasks <= found["opening"], away, 0))
+    assert found["coin_reward"] + found["opening_lead"] == pytest.approx(run.metrics()["reward"].mean(), rel=1e-9)
+
+
+def test_committed_numbers_are_those_of_the_book_on_the_representatives():
+    """On other tasks and networks; and they are computed again, whoever else is computed beside, by two processes."""
+    rules, tied = read_table("calibration_rules.parquet"), read_table("calibration_tied.parquet")
+    keys = ["workload_scale", *SEARCHED]
+    pd.testing.assert_frame_equal(rules[keys], tied[keys])
+    pair = calibration.representatives(tied)
+    places = [tied.index[(tied[keys] == row[keys]).all(axis=1)].item() for _, row in pair.iterrows()]
+    committed, turned = rules.loc[places], places[::-1]
+    again = numbers_of(*tied.loc[turned].to_dict("records"), jobs=2).set_index(pd.Index(turned)).loc[places]
+    pd.testing.assert_frame_equal(again, committed)
+    for name, row in zip(pair.index, committed.to_dict("records"), strict=True):
+        coins = blind.coins(name, **blind.PRINTED)
+        mean = coins.groupby("value").mean()
+        assert row["kept"] == pytest.approx(coins["reward"].unstack().idxmax(axis=1).mean(), abs=0.03)
+        assert row["coin_reward"] == pytest.approx(mean["reward"].max(), rel=0.03)
+        assert row["home_drops"] == pytest.approx(mean.loc[1.0, "drop_rate"], rel=0.15)
+        lead = blind.openings(name).groupby("value")["reward"].mean().max() - mean["reward"].max()
+        assert row["opening_lead"] == pytest.approx(lead, rel=0.15)
+        own = blind.coins(name).groupby("value").mean()
+        assert row["kept_cost"] == own["cost"].idxmin()
+        until = blind.coins(name, **(blind.PRINTED | {"dropped_energy": "spent"}))
+        assert row["kept"] - row["kept_fewer"] == pytest.approx(
+            until["reward"].unstack().idxmax(axis=1).mean(), abs=0.04
+        )
+
+
+def test_statements_fail_on_systems_that_are_bent():
+    """On `plain` with a deadline that no server meets, with none at all, with devices that are swamped."""
+    bent = [{}, {"tau_max_slots": 2}, {"tau_max_slots": 20, "workload_scale": 0.02}, {"workload_scale": 0.5}]
+    plain, short, none, swamped = numbers_of(*(candidate("plain", **changes) for changes in bent)).to_dict("records")
+    assert plain["kept_cost"] == 1 and plain["home_saves_low"] > 0 and plain["more_drops_low"] > 0.05
+    assert short["more_drops"] < 0 and short["kept_cost"] == 0 and short["home_saves"] < 0
+    assert none["home_drops"] == none["more_drops"] == 0 and none["kept_fewer"] == 0
+    assert plain["kept_fewer_low"] > 0.05
+    assert swamped["home_drops"] > 0.8 and swamped["off_drop_rate"] > 5 > abs(plain["off_drop_rate"])
+
+
+def test_a_payment_for_the_other_thing_moves_the_best_coin(monkeypatch):
+    """With the energy compared with a fixed number the best coin keeps everything, and no opening earns more."""
+    usual = numbers_of(candidate("plain")).iloc[0]
+    fixed = calibration.ARMS["printed"] | {"energy_reference": "random_policy"}
+    monkeypatch.setattr(calibration, "ARMS", {"printed": fixed, "spent": fixed | {"dropped_energy": "spent"}})
+    bent = numbers_of(candidate("plain")).iloc[0]
+    assert 0.7 < usual["kept"] < 0.82 and bent["kept"] == 1
+    assert usual["opening_lead"] > 10 and bent["opening"] == 0 and bent["opening_lead"] == 0
+
+
+def test_the_command_makes_the_numbers_alone_from_the_candidates_that_are_there(tmp_path, monkeypatch):
+    for module in (commands, store):
+        monkeypatch.setattr(module, "home", lambda: tmp_path)
+    monkeypatch.setattr(calibration, "search", None)
+    refused = CliRunner().invoke(app, ["calibrate", "--rules"])
+    assert refused.exit_code == 2 and "`aiecof calibrate` without --rules makes it" in refused.output
+    tied = calibration.representatives(read_table("calibration_tied.parquet")).reset_index(drop=True)
+    store.write_table("calibration_tied.parquet", tied, tmp_path / "results")
+    assert CliRunner().invoke(app, ["calibrate", "--rules"]).exit_code == 0
+    found = read_table("calibration_rules.parquet", tmp_path / "results")
+    pd.testing.assert_frame_equal(found, calibration.rule_numbers(tied))
+    assert sorted(store.manifest(tmp_path / "results").files) == [
+        "calibration_rules.parquet",
+        "calibration_tied.parquet",
+    ]
 
 
 # --- the choice --------------------------------------------------------------------------------------------------

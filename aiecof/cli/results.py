@@ -23,6 +23,8 @@ Folder = Annotated[str | None, typer.Option(help="Where trials work; by default 
 Results = Annotated[str | None, typer.Option(help="Where tables go; by default results/, or runs/quick.")]
 Jobs = Annotated[int, number("jobs", 1, "Processes.", 4 * (os.cpu_count() or 1))]
 
+TIED = "calibration_tied.parquet"
+
 
 def run(
     experiment: Annotated[
@@ -185,22 +187,38 @@ def _verify_cards(named: list[str], jobs: int, folder: str | None, results: str 
         raise typer.Exit(1)
 
 
-def calibrate(jobs: Jobs = 1) -> None:
-    """Search the readings that explain the rows of Table IV, and the reward that follows the objective."""
+def calibrate(
+    jobs: Jobs = 1,
+    rules: Annotated[
+        bool, typer.Option("--rules", help="Only what rules come to under the candidates that are there.")
+    ] = False,
+) -> None:
+    """Search the readings that explain the rows of Table IV, and the reward that follows the objective.
+
+    Under every candidate that explains them, coins and openings are played at last, into calibration_rules.parquet.
+    """
     from aiecof.reconstruction import calibration
     from aiecof.reconstruction.reward_agreement import reward_agreement
-    from aiecof.study.store import write_table
+    from aiecof.study.store import read_table, write_table
 
     make_folder("results", home() / "results")
-    with progress_bar("Candidates") as update:
-        candidates = calibration.search(jobs, update)
-    tied = calibration.judge(calibration.equals(candidates, jobs), jobs)
-    best = candidates.groupby("family").head(5).sort_values(["family", "error"], kind="stable")
-    write_table("calibration.csv", best)
-    write_table("calibration_tied.parquet", tied)
-    write_table("identifiability.csv", calibration.identifiability(candidates, tied["tie"].iloc[0]))
-    write_table("reward_agreement.csv", reward_agreement())
-    print("wrote results/calibration.csv, calibration_tied.parquet, identifiability.csv, reward_agreement.csv")
+    if rules:
+        tied = read_table(TIED, home() / "results")
+        if tied.empty:
+            raise InvalidInput("results", TIED, "one that is there: `aiecof calibrate` without --rules makes it")
+    else:
+        with progress_bar("Candidates") as update:
+            candidates = calibration.search(jobs, update)
+        tied = calibration.judge(calibration.equals(candidates, jobs), jobs)
+        best = candidates.groupby("family").head(5).sort_values(["family", "error"], kind="stable")
+        write_table("calibration.csv", best)
+        write_table(TIED, tied)
+        write_table("identifiability.csv", calibration.identifiability(candidates, tied["tie"].iloc[0]))
+        write_table("reward_agreement.csv", reward_agreement())
+        print(f"wrote results/calibration.csv, {TIED}, identifiability.csv, reward_agreement.csv")
+    with progress_bar("Rules") as update:
+        write_table("calibration_rules.parquet", calibration.rule_numbers(tied, jobs, update))
+    print("wrote results/calibration_rules.parquet")
 
 
 def search(jobs: Jobs = 1, folder: Folder = None, results: Results = None) -> None:

@@ -11,6 +11,8 @@ The question is settled without any training, by rules that stood here before th
   rows equally well: they are *tied*. Whether a rule reaches TOPPO's row is reported and not asked.
 - The seven learned rows are evidence beside. Each is compared with a coin that keeps a task with a probability, free
   for each row, and else takes any server; its error is the worst of four deviations, at the best probability.
+- What is said about rules on the two representatives is measured under every tied candidate, to say under what share
+  of them it holds (`rule_numbers`).
 - `PLAIN` is the tied candidate with the fewest departures and then the smallest error, `NINE_ROWS` the one with the
   smallest worst error over all nine rows; if that is `PLAIN`, the next whose readings that move tasks are others. Of
   equal ones the first is taken, by departures, error, and the order of `SEARCHED`'s values.
@@ -30,9 +32,10 @@ from joblib import Parallel, delayed
 from aiecof.agents.policies import record_actions
 from aiecof.agents.rules import CIRCLES, ORDERS, make_policy
 from aiecof.processes import workers
-from aiecof.study.grids import LEARNED
+from aiecof.study.grids import ARMS, LEARNED
 from aiecof.study.paper import COLUMNS, NAMES, printed_rows
-from aiecof.system.scenario import READINGS, Readings, Scenario, TaskKind, load_scenario
+from aiecof.study.statistics import mean_interval
+from aiecof.system.scenario import READINGS, Readings, Scenario, TaskKind, Weights, load_scenario
 from aiecof.system.simulator import Simulator
 from aiecof.system.workload import Trace, draw_trace
 
@@ -79,10 +82,15 @@ def _rules(name: str, **parameters: tuple[Any, ...]) -> list[tuple[str, dict[str
 
 
 SHARES = tuple(round(0.5 + 0.02 * step, 2) for step in range(26))
+STATED = (0.0, 0.1, 0.2, 0.3, 0.4, *SHARES)
+"""Shares at home of the coins that statements are about."""
+OPENINGS = (0, 1, 2, 3, 4, 6, 8, 10, 12, 16, 20)
+"""How many first tasks of each device leave in an episode, all others staying."""
 _RANDOM = _rules("random", levels=CHOICES["levels"])
 _CIRCLES = _rules("round-robin", places=CIRCLES, order=ORDERS)
 _BLIND = {"random": _RANDOM, "untrained": _RANDOM + _CIRCLES}
 _BLIND["coins"] = _rules("mixture-random", local_probability=SHARES)
+_BLIND["stated"] = _rules("mixture-random", local_probability=STATED)
 ATTEMPTS = [("always-local", {}), ("greedy", {}), ("frugal", {})]
 ATTEMPTS += _rules("mixture-power-of-two", local_probability=(0.75, 0.8, 0.85, 0.9))
 """Rules that try for TOPPO's row, whose load of .79 stands for about four local tasks in five."""
@@ -123,17 +131,22 @@ def _blind_actions(kind: str, episodes: int) -> np.ndarray:
     return _actions(_BLIND[kind], load_scenario("balanced", network="episode"), episodes)
 
 
+def _played(scenario: Scenario, candidate: dict[str, Any], actions: np.ndarray) -> Simulator:
+    """A scenario after (K, B, T, M) actions, on the tasks and the networks of a candidate, the same for all K."""
+    count, episodes = actions.shape[:2]
+    trace = _trace(*(candidate[name] for name in ("family", "workload_scale", "largest_size")), episodes)
+    run = Simulator(scenario)
+    run.run(trace[np.tile(np.arange(episodes), count)], actions.reshape(-1, *actions.shape[2:]))
+    return run
+
+
 def _measure(candidate: dict[str, Any], actions: np.ndarray, load: str) -> np.ndarray:
     """(K, B, ways, 4): `COLUMNS` of each of (K, B, T, M) actions, in each episode, measured in each of `WAYS`.
 
     load : str
         Of `RUNS`: only Eq. (12) needs a run of its own. Loads that this run does not measure are infinite.
     """
-    count, episodes = actions.shape[:2]
-    trace = _trace(*(candidate[name] for name in ("family", "workload_scale", "largest_size")), episodes)
-    repeated = trace[np.tile(np.arange(trace.episodes), count)]
-    run = Simulator(candidate_scenario(candidate | {"load": load}))
-    run.run(repeated, actions.reshape(-1, *actions.shape[2:]))
+    run = _played(candidate_scenario(candidate | {"load": load}), candidate, actions)
 
     def measured(metric: str, **readings: str) -> np.ndarray:
         return run.metrics(Readings(**readings))[metric]
@@ -358,6 +371,86 @@ def judge(tied: pd.DataFrame, jobs: int = 1) -> pd.DataFrame:
     alike = [tied[name] for name in SYSTEM if name not in BOOKED]
     groups = [group for _, group in tied.groupby([*alike, tied["in_flight"] == "drop"])]
     return _all(_judge_alike, groups, jobs).sort_values(["departures", "error"], kind="stable", ignore_index=True)
+
+
+@lru_cache(maxsize=2)
+def _stated_actions(episodes: int) -> np.ndarray:
+    """What the coins of `STATED` do, and then the openings, whose tasks go where those of the coins go."""
+    coins = _blind_actions("stated", episodes)
+    away = coins[STATED.index(0.0)]
+    begun = (away > 0).cumsum(axis=1)
+    return np.concatenate([coins, [np.where(begun <= first, away, 0) for first in OPENINGS]])
+
+
+def _between_networks(name: str, values: np.ndarray) -> dict[str, float]:
+    """Columns x, x_low and x_high: the mean over networks and its 95 % interval."""
+    return dict(zip((name, f"{name}_low", f"{name}_high"), mean_interval(values), strict=True))
+
+
+def _rewarded(group: pd.DataFrame) -> pd.DataFrame:
+    """`rule_numbers` of candidates that are paid alike: they differ in means, and in the energy of a dropped task."""
+    candidate, actions, coins = group.iloc[0].to_dict(), _stated_actions(JUDGED), len(STATED)
+    scenario, networks, home = candidate_scenario(candidate), np.arange(JUDGED), STATED.index(1.0)
+
+    def metrics(played: Scenario, rules: np.ndarray = actions) -> dict[str, np.ndarray]:
+        run = _played(played, candidate, rules)
+        return {name: values.reshape(-1, JUDGED) for name, values in run.metrics().items()}
+
+    arms = {arm: metrics(scenario.replace(**ARMS[arm], weights=Weights())) for arm in ("printed", "spent")}
+    best = {arm: found["reward"][:coins].argmax(axis=0) for arm, found in arms.items()}
+    kept = {arm: np.array(STATED)[places] for arm, places in best.items()}
+    reward, drops = arms["printed"]["reward"], arms["printed"]["drop_rate"]
+    coin, opening = reward[:coins].mean(axis=1).argmax(), reward[coins:].mean(axis=1).argmax()
+    found = _between_networks("kept", kept["printed"])
+    found |= _between_networks("kept_fewer", kept["printed"] - kept["spent"])
+    found |= {"coin_reward": reward[coin].mean(), "opening": OPENINGS[opening]}
+    found |= _between_networks("opening_lead", reward[coins + opening] - reward[coin])
+    found["home_drops"] = drops[home].mean()
+    found |= _between_networks("more_drops", drops[home] - drops[best["printed"], networks])
+    both = np.stack([actions[best["printed"], networks], actions[STATED.index(0.5)]])
+    parts = []
+    for _, part in group.groupby("dropped_energy"):
+        candidate = part.iloc[0].to_dict()
+        cost = metrics(candidate_scenario(candidate).replace(cost_units="normalised"), actions[:coins])["cost"]
+        others = np.delete(cost, home, axis=0)
+        found["kept_cost"] = STATED[cost.mean(axis=1).argmin()]
+        found |= _between_networks("home_saves", others[others.mean(axis=1).argmin()] - cost[home])
+        ways = [WAYS.index(way) for way in part[list(MEASURES)].itertuples(index=False, name=None)]
+        row, half = _measure(candidate, both, _run_of(candidate["load"])).mean(axis=1)[:, ways]
+        off = dict(zip(COLUMNS, (row / _printed().loc["toppo"].to_numpy() - 1.0).T, strict=True))
+        measured = {f"off_{name}": values for name, values in off.items()} | {"half_load": half[:, -1]}
+        parts.append(part.assign(**found, **measured))
+    return pd.concat(parts)
+
+
+def rule_numbers(
+    tied: pd.DataFrame, jobs: int = 1, progress: Callable[[int, int], None] = lambda done, total: None
+) -> pd.DataFrame:
+    """What the statements about coins, openings and staying at home rest on, under each tied candidate.
+
+    Candidates that only measure otherwise play alike, so all of them are looked at and none is sampled: means over
+    `JUDGED` networks of one episode each, the same tasks, networks and throws for every rule. x_low and x_high are the
+    95 % interval of x between networks.
+
+    Returns one row a candidate, in the order of `tied`, with workload_scale, `SEARCHED` and
+
+    - kept: the share at home of the best-paid coin of `STATED` under the arm `printed`, a mean of each network's best;
+      kept_fewer: how much smaller it is under `spent`;
+    - coin_reward, opening, opening_lead: what the best coin earns as printed, how many tasks the best opening of
+      `OPENINGS` sends away, and how much more it earns;
+    - home_drops, more_drops: the drop rate of who keeps every task, and how much higher it is than that of the
+      best-paid coin;
+    - kept_cost: the share of the coin with the smallest objective (26), in the units and with the weights of
+      `balanced`; home_saves: how much less than the best other coin it costs to keep every task;
+    - off_delay ... off_load: how far the best-paid coin is from TOPPO's printed row, measured as the candidate does;
+      half_load: the load so measured of a coin that keeps every other task.
+    """
+    alike = [tied[name] for name in SYSTEM if name != "dropped_energy"]
+    groups = [group for _, group in tied.groupby([*alike, tied["load"]])]
+    numbered = [group.assign(row=tied.index.get_indexer(group.index)) for group in groups]
+    found = _all(_rewarded, numbered, jobs, progress).sort_values("row", ignore_index=True)
+    first = found.columns.get_loc("kept")
+    return found[["workload_scale", *SEARCHED, *found.columns[first:]]]
 
 
 def representatives(judged: pd.DataFrame) -> pd.DataFrame:
