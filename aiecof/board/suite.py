@@ -14,7 +14,7 @@ from aiecof.agents.rules import COORDINATED, POLICIES, make_policy
 from aiecof.checks import InvalidInput
 from aiecof.metrics import METRICS
 from aiecof.requests.tasks import RequestTrace, load_request_trace
-from aiecof.study.evidence import FEWEST
+from aiecof.study.evidence import BEST_COIN, FEWEST
 from aiecof.study.experiments import network
 from aiecof.study.grids import BOUND, COINS, EVALUATION, WAITS
 from aiecof.study.store import read_table
@@ -27,7 +27,7 @@ SEEDS, EPISODES = tuple(range(10)), EVALUATION
 """Networks of each setting, and held-out episodes on each."""
 CHOOSING = tuple(range(10, 20))
 """Other networks of each setting, on which its best rule and its best coin were chosen."""
-BEST_RULE, BEST_COIN = "best-rule", "best-coin"
+BEST_RULE = "best-rule"
 REFERENCES = {
     "toppo": "TOPPO",
     BEST_RULE: "the best rule",

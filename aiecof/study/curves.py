@@ -20,14 +20,18 @@ def _check_curve(rewards: np.ndarray, least: int) -> None:
 
 
 def episodes_to_near_optimal(rewards: np.ndarray) -> float:
-    """Episodes after which the smoothed reward stays within 5 % of its gain over Random; one too many if it never does.
+    """Episodes after which the smoothed reward has made 95 % of its way from Random's to its final level, for good.
 
     rewards : (E,) float
-        Of the training episodes, above Random's reward on the same network.
+        Of the training episodes, above Random's reward on the same network. The way of a training that ends below
+        Random leads down.
+
+    One more than there are if that never lasts.
     """
     _check_curve(rewards, FINAL)
+    level = rewards[-FINAL:].mean()
     smooth = np.convolve(rewards, np.full(SMOOTH, 1.0 / SMOOTH), "valid")
-    below = np.flatnonzero(smooth < NEAR * rewards[-FINAL:].mean())
+    below = np.flatnonzero(np.sign(level) * smooth < NEAR * abs(level))
     return float(SMOOTH + (below[-1] + 1 if below.size else 0))
 
 

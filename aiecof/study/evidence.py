@@ -14,13 +14,15 @@ from aiecof.checks import check_choice
 from aiecof.study.curves import CURVES, IMBALANCE, MEASURES
 from aiecof.study.grids import ARMS, REPRESENTATIVES, VARIANTS
 from aiecof.study.paper import TABLE_IV
-from aiecof.study.statistics import Interval, mean_interval, one_sided, paired_difference
+from aiecof.study.statistics import Interval, mean_interval, one_sided
 from aiecof.study.store import Manifest, manifest, read_table
 
 FEWEST = 3
 """Seeds; with two, an interval is so wide that what is undecided would pass for refuted."""
 MARGIN, SHARE = 0.01, 0.005
 """What no one would miss: this share of TOPPO's gain over Random; for a measure between 0 and 1 at least `SHARE`."""
+BEST_COIN = "best-coin"
+"""Whose share at home is, for each seed, the one that earns most on the other seeds of its arm."""
 SHARES = ("drop_rate", "load", "local_share", "success_rate", IMBALANCE)
 
 SWEEPS = (*(f"figure_{part}.csv" for part in ("3a", "3b", "3c", "4", "7", "8", "9")), "ablation.csv")
@@ -115,9 +117,12 @@ class Facts:
         wanted = {"scenario": scenario} | where
         if "arm" in rows:
             wanted["arm"] = self.arm.removesuffix(f"-{scenario}")
-        if "share" in rows:
-            rows = rows[rows["share"].isna()]
-        return rows[np.all([rows[name] == value for name, value in wanted.items()], axis=0)]
+        if coin := where.get("method") == BEST_COIN:
+            del wanted["method"]
+        if coin or "share" in rows:
+            rows = rows[rows["share"].notna() == coin] if "share" in rows else rows[:0]
+        rows = rows[np.all([rows[name] == value for name, value in wanted.items()], axis=0)]
+        return _best_of_others(rows) if coin and rows["seed"].nunique() > 1 else rows
 
     def values(self, table: str, where: Where, metric: str) -> pd.Series:
         """One number a seed, without NaN."""
@@ -193,7 +198,11 @@ class Comparison:
     @property
     def advantage(self) -> Interval:
         """Paired difference, positive if as claimed."""
-        return paired_difference(self.sign * self.first, self.sign * self.second)
+        return mean_interval(self._gains)
+
+    @property
+    def _gains(self) -> np.ndarray:
+        return self.sign * (self.first - self.second)
 
     @property
     def percent(self) -> Interval:
@@ -201,20 +210,24 @@ class Comparison:
         return mean_interval(100.0 * self.sign * (self.first / self.second - 1.0))
 
     @property
-    def chance(self) -> float:
-        """One-sided p value of the advantage."""
-        return one_sided(self.sign * (self.first - self.second))
+    def ahead(self) -> float:
+        """One-sided p value of an advantage."""
+        return one_sided(self._gains)
 
     @property
-    def refuted(self) -> bool:
-        """Whether the interval lies beyond the margin on the other side."""
-        return self.advantage.high < -self.margin
+    def far_ahead(self) -> float:
+        """One-sided p value of an advantage beyond the margin."""
+        return one_sided(self._gains - self.margin)
 
     @property
-    def equivalent(self) -> bool:
-        """Whether two one-sided tests, at 5 % each, place the difference within the margin."""
-        inner = paired_difference(self.first, self.second, 0.9)
-        return -self.margin <= inner.low and inner.high <= self.margin
+    def behind(self) -> float:
+        """One-sided p value of a difference beyond the margin on the other side."""
+        return one_sided(-self._gains - self.margin)
+
+    @property
+    def within(self) -> float:
+        """p value of a difference within the margin: the larger of two one-sided tests."""
+        return max(one_sided(self._gains + self.margin), one_sided(self.margin - self._gains))
 
     @property
     def weakness(self) -> float:
@@ -224,6 +237,13 @@ class Comparison:
     def __str__(self) -> str:
         levels = f"{self.label}: {self.first.mean():.4g} against {self.second.mean():.4g}"
         return f"{levels}, advantage {in_words(self.advantage)}"
+
+
+def _best_of_others(coins: pd.DataFrame) -> pd.DataFrame:
+    """For each seed the coin that earns most on the other seeds."""
+    earned = coins.pivot(index="seed", columns="share", values="reward")
+    best = {seed: earned.drop(seed).mean().idxmax() for seed in earned.index}
+    return coins[coins["share"] == coins["seed"].map(best)]
 
 
 def in_words(interval: Interval) -> str:

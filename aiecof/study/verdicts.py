@@ -8,19 +8,20 @@ A verdict is the first of these that applies (the plan says why):
    and under Table III no policy gets there that drops no more tasks than Table IV says (`print_limits`).
 3. `UNDECIDED`, with "not run" for evidence: a needed file or row is missing, or there are fewer than `FEWEST` seeds.
 4. `UNTESTABLE`: all methods of several comparisons lie within the margin of each other.
-5. `REFUTED`, `EQUIVALENT`, `UNDECIDED`: the weakest of the comparisons lies beyond the margin on the other side; two
-   one-sided tests place it within the margin; or its 95 % interval, after Holm's correction, does not exclude 0.
-6. `MATCHED`: all hold for TOPPO, but a rule on a device's own information or less is nowhere worse by more than the
-   margin, neither in what the claim is about nor in dropped tasks.
-7. `REPRODUCED`: all hold and so does the size, if one is printed: ours lies within `SIZE` of it, or our interval covers
-   it. A size that is printed as a percentage of a reward cannot be met, because rewards have no zero.
+5. `REFUTED`, `EQUIVALENT`, `UNDECIDED`: one of the comparisons lies beyond the margin on the other side; two one-sided
+   tests place it within the margin; or not all are shown to hold. Each after Holm's correction over the comparisons.
+6. `MATCHED`: all hold for TOPPO, but a rule on a device's own information or less, or the best coin, is shown to be
+   worse by no more than the margin, in what the claim is about and in dropped tasks. While a rule is neither shown to
+   be as good nor shown to be worse, the claim is `UNDECIDED`.
+7. `REPRODUCED`: all hold and so does the size, if one is printed: our interval lies within `SIZE` of it. A size that is
+   printed as a percentage of a reward cannot be met, because rewards have no zero.
 8. `DIRECTION`: otherwise.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import NamedTuple, Protocol
 
@@ -28,7 +29,7 @@ import numpy as np
 import pandas as pd
 
 from aiecof.study.curves import MEASURES
-from aiecof.study.evidence import FEWEST, SHARE, SHARES, Comparison, Facts, NoResults, Where, in_words
+from aiecof.study.evidence import BEST_COIN, FEWEST, SHARE, SHARES, Comparison, Facts, NoResults, Where, in_words
 from aiecof.study.grids import UNTRAINED
 from aiecof.study.paper import NAMES
 from aiecof.study.statistics import Interval, holm, mean_interval
@@ -38,9 +39,9 @@ EQUIVALENT, UNDECIDED, UNTESTABLE = "equivalent", "undecided", "not testable her
 MATCHED, IMPOSSIBLE, INCONSISTENT = "matched by a rule", "impossible", "inconsistent"
 VERDICTS = (REPRODUCED, DIRECTION, MATCHED, UNDECIDED, EQUIVALENT, REFUTED, UNTESTABLE, INCONSISTENT, IMPOSSIBLE)
 
-FOLLOWS, SIZE, CHANGE, LEVEL = 0.1, 0.25, 10.0, 0.025
-"""Points between two percentages; share of a printed size; percent of a level that count as no change; one-sided level
-of a direction."""
+FOLLOWS, SIZE, CHANGE, LEVEL, ALIKE = 0.1, 0.25, 10.0, 0.025, 0.05
+"""Points between two percentages; share of a printed size; percent of a level that count as no change; levels of a
+one-sided test, and of the two that show that methods are alike."""
 TOPPO = {"method": "toppo"}
 Decision = tuple[str, str]
 Sizes = tuple[float | None, float | None]
@@ -53,19 +54,23 @@ def _alike(comparisons: list[Comparison]) -> bool:
         means = [sample.mean() for entry in same for sample in (entry.first, entry.second)]
         if max(means) - min(means) > max(entry.margin for entry in same):
             return False
-    return all(entry.equivalent for entry in comparisons)
+    return all(entry.within < ALIKE for entry in comparisons)
+
+
+def _any(chances: Iterable[float], level: float = LEVEL) -> bool:
+    """Whether one of several comparisons is shown, after Holm's correction."""
+    return min(holm([*chances])) < level
 
 
 def _word(comparisons: list[Comparison]) -> str:
     """What several comparisons come to: the weakest word, or `REPRODUCED` if all hold."""
     if len(comparisons) > 1 and _alike(comparisons):
         return UNTESTABLE
-    if any(entry.refuted for entry in comparisons):
+    if _any(entry.behind for entry in comparisons):
         return REFUTED
-    chances = holm([entry.chance for entry in comparisons])
-    if any(entry.equivalent for entry in comparisons):
+    if _any((entry.within for entry in comparisons), ALIKE):
         return EQUIVALENT
-    return REPRODUCED if all(chance < LEVEL for chance in chances) else UNDECIDED
+    return REPRODUCED if max(holm([entry.ahead for entry in comparisons])) < LEVEL else UNDECIDED
 
 
 def _summary(arm: str, comparisons: list[Comparison]) -> str:
@@ -73,7 +78,7 @@ def _summary(arm: str, comparisons: list[Comparison]) -> str:
     weakest = min(comparisons, key=lambda entry: entry.weakness)
     begin = f"{arm}, {min(len(entry.first) for entry in comparisons)} seeds: "
     if len(comparisons) > 1:
-        held = sum(chance < LEVEL for chance in holm([entry.chance for entry in comparisons]))
+        held = sum(chance < LEVEL for chance in holm([entry.ahead for entry in comparisons]))
         begin += f"{held} of {len(comparisons)} comparisons hold, the weakest is "
     return f"{begin}{weakest}, margin {weakest.margin:.2g}"
 
@@ -88,26 +93,26 @@ def _sizes(comparisons: list[Comparison], printed: Sizes) -> list[tuple[float, I
 
 
 def _meets(printed: float, interval: Interval) -> bool:
-    return abs(interval.mean - printed) <= SIZE * abs(printed) or interval.low <= printed <= interval.high
+    low, high = sorted(printed * (1.0 + side * SIZE) for side in (-1.0, 1.0))
+    return low <= interval.low and interval.high <= high
 
 
-def _matching(facts: Facts, table: str, metrics: Iterable[str], at: Iterable[Where]) -> list[str]:
-    """Rules that TOPPO beats at no setting by more than the margin, neither in these metrics nor in dropped tasks."""
-
-    def beaten(rule: str) -> bool:
-        pairs = [
-            facts.compare(table, metric, TOPPO | setting, {"method": rule} | setting)
-            for metric, setting in product({*metrics, "drop_rate"}, at)
-        ]
-        return any(pair.advantage.low > pair.margin for pair in pairs)
-
-    found = []
-    for rule in facts.rules:
+def _rules(facts: Facts, table: str, metrics: Iterable[str], at: Iterable[Where]) -> tuple[list[str], list[str]]:
+    """Rules that are as good as TOPPO at all settings, in these metrics and in dropped tasks; and those that may be."""
+    as_good, may_be = [], []
+    for rule in (*facts.rules, BEST_COIN):
         try:
-            found += [] if beaten(rule) else [rule]
+            pairs = [
+                facts.compare(table, metric, TOPPO | setting, {"method": rule} | setting)
+                for metric, setting in product({*metrics, "drop_rate"}, at)
+            ]
         except NoResults:  # the sweeps do not hold every rule
             continue
-    return found
+        if all(pair.advantage.high <= pair.margin for pair in pairs):
+            as_good.append(rule)
+        elif not _any(pair.far_ahead for pair in pairs):
+            may_be.append(rule)
+    return as_good, may_be
 
 
 class Test(Protocol):
@@ -157,10 +162,12 @@ class Better(Test):
         word = _word(found)
         if word != REPRODUCED:
             return word, evidence
-        at = facts.there(self.table, self.at)
-        matching = _matching(facts, self.table, self.metrics, at) if TOPPO in self.winners else []
-        if matching:
-            return MATCHED, f"{evidence}; as good without learning: {', '.join(matching)}"
+        if self.winners == (TOPPO,):
+            as_good, may_be = _rules(facts, self.table, self.metrics, facts.there(self.table, self.at))
+            if as_good:
+                return MATCHED, f"{evidence}; as good without learning: {', '.join(as_good)}"
+            if may_be:
+                return UNDECIDED, f"{evidence}; perhaps as good without learning: {', '.join(may_be)}"
         met = all("reward" not in self.metrics and _meets(size, ours) for size, ours in sizes)
         return REPRODUCED if met else DIRECTION, evidence
 
@@ -240,9 +247,9 @@ class Level(Test):
         ours = mean_interval(sample)
         name = MEASURES[self.metric].title.lower()
         evidence = f"{facts.arm}, {len(sample)} seeds: {name} {in_words(ours)} (printed {value:g})"
-        low, high = (value * (1.0 + side * SIZE) for side in (-1.0, 1.0))
-        if low <= ours.low and ours.high <= high:
+        if _meets(value, ours):
             return REPRODUCED, evidence
+        low, high = (value * (1.0 + side * SIZE) for side in (-1.0, 1.0))
         return REFUTED if ours.high < low or ours.low > high else UNDECIDED, evidence
 
 
@@ -308,17 +315,14 @@ class Unchanged(Test):
     values: tuple[float, ...]
 
     def decide(self, facts: Facts) -> Decision:
-        middle, words, clauses = self.values[len(self.values) // 2], set(), {}
+        middle, found = self.values[len(self.values) // 2], []
         for metric, value in product(self.metrics, (value for value in self.values if value != middle)):
             entry = facts.compare(self.table, metric, TOPPO | {self.along: value}, TOPPO | {self.along: middle}, 1.0)
             allowed = CHANGE / 100.0 * abs(float(entry.second.mean()))
-            allowed = max(allowed, SHARE) if metric in SHARES else allowed
-            change = entry.advantage
-            inside, beyond = (
-                -allowed <= change.low and change.high <= allowed,
-                change.low > allowed or change.high < -allowed,
-            )
-            words.add(REPRODUCED if inside else REFUTED if beyond else UNDECIDED)
-            clauses[abs(change.mean) / allowed] = f"the largest change is {entry.label}: {in_words(change)}"
-        evidence = f"{facts.arm}: {clauses[max(clauses)]}"
-        return next(word for word in (REFUTED, UNDECIDED, REPRODUCED) if word in words), evidence
+            found.append(replace(entry, margin=max(allowed, SHARE) if metric in SHARES else allowed))
+        largest = max(found, key=lambda entry: abs(entry.advantage.mean) / entry.margin)
+        evidence = f"{facts.arm}: the largest change is {largest.label}: {in_words(largest.advantage)}"
+        if _any(chance for entry in found for chance in (entry.far_ahead, entry.behind)):
+            return REFUTED, evidence
+        inside = all(-entry.margin <= entry.advantage.low and entry.advantage.high <= entry.margin for entry in found)
+        return REPRODUCED if inside else UNDECIDED, evidence
