@@ -19,7 +19,7 @@ ORDER = {
     "aiecof.study": "grids store statistics paper front curves evidence verdicts claims "
     "lower_bound print_limits trials beyond experiments own runner verify",
     "aiecof.drawing": "style figures",
-    "aiecof.reconstruction": "reward_agreement calibration tuning edge_services",
+    "aiecof.reconstruction": "reward_agreement calibration statements tuning edge_services",
     "aiecof.board": "suite adapters cards",
     "aiecof.cli": "console chosen results board requests app",
     "aiecof_book": "blind tables page cover reference toy optimum recall complexity equations playground",

@@ -11,7 +11,7 @@ from aiecof.agents.rules import make_policy
 from aiecof.agents.training import train
 from aiecof.cli import results as commands
 from aiecof.cli.app import app
-from aiecof.reconstruction import calibration, reward_agreement, tuning
+from aiecof.reconstruction import calibration, reward_agreement, statements, tuning
 from aiecof.reconstruction.calibration import CHOICES, COLUMNS, CONSTANTS, DYNAMICS, MEASURES, SEARCHED
 from aiecof.study import store
 from aiecof.study.experiments import network
@@ -146,7 +146,7 @@ def test_learned_rows_by_another_route():
 
 
 def numbers_of(*candidates, **options):
-    return calibration.rule_numbers(pd.DataFrame(candidates), **options)
+    return statements.rule_numbers(pd.DataFrame(candidates), **options)
 
 
 def test_what_rules_come_to_by_another_route():
@@ -211,8 +211,8 @@ def test_statements_fail_on_systems_that_are_bent():
 def test_a_payment_for_the_other_thing_moves_the_best_coin(monkeypatch):
     """With the energy compared with a fixed number the best coin keeps everything, and no opening earns more."""
     usual = numbers_of(candidate("plain")).iloc[0]
-    fixed = calibration.ARMS["printed"] | {"energy_reference": "random_policy"}
-    monkeypatch.setattr(calibration, "ARMS", {"printed": fixed, "spent": fixed | {"dropped_energy": "spent"}})
+    fixed = statements.ARMS["printed"] | {"energy_reference": "random_policy"}
+    monkeypatch.setattr(statements, "ARMS", {"printed": fixed, "spent": fixed | {"dropped_energy": "spent"}})
     bent = numbers_of(candidate("plain")).iloc[0]
     assert 0.7 < usual["kept"] < 0.82 and bent["kept"] == 1
     assert usual["opening_lead"] > 10 and bent["opening"] == 0 and bent["opening_lead"] == 0
@@ -228,7 +228,7 @@ def test_the_command_makes_the_numbers_alone_from_the_candidates_that_are_there(
     store.write_table("calibration_tied.parquet", tied, tmp_path / "results")
     assert CliRunner().invoke(app, ["calibrate", "--rules"]).exit_code == 0
     found = read_table("calibration_rules.parquet", tmp_path / "results")
-    pd.testing.assert_frame_equal(found, calibration.rule_numbers(tied))
+    pd.testing.assert_frame_equal(found, statements.rule_numbers(tied))
     assert sorted(store.manifest(tmp_path / "results").files) == [
         "calibration_rules.parquet",
         "calibration_tied.parquet",

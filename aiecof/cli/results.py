@@ -197,7 +197,7 @@ def calibrate(
 
     Under every candidate that explains them, coins and openings are played at last, into calibration_rules.parquet.
     """
-    from aiecof.reconstruction import calibration
+    from aiecof.reconstruction import calibration, statements
     from aiecof.reconstruction.reward_agreement import reward_agreement
     from aiecof.study.store import read_table, write_table
 
@@ -217,7 +217,7 @@ def calibrate(
         write_table("reward_agreement.csv", reward_agreement())
         print(f"wrote results/calibration.csv, {TIED}, identifiability.csv, reward_agreement.csv")
     with progress_bar("Rules") as update:
-        write_table("calibration_rules.parquet", calibration.rule_numbers(tied, jobs, update))
+        write_table("calibration_rules.parquet", statements.rule_numbers(tied, jobs, update))
     print("wrote results/calibration_rules.parquet")
 
 

@@ -11,8 +11,6 @@ The question is settled without any training, by rules that stood here before th
   rows equally well: they are *tied*. Whether a rule reaches TOPPO's row is reported and not asked.
 - The seven learned rows are evidence beside. Each is compared with a coin that keeps a task with a probability, free
   for each row, and else takes any server; its error is the worst of four deviations, at the best probability.
-- What is said about rules on the two representatives is measured under every tied candidate, to say under what share
-  of them it holds (`rule_numbers`).
 - `PLAIN` is the tied candidate with the fewest departures and then the smallest error, `NINE_ROWS` the one with the
   smallest worst error over all nine rows; if that is `PLAIN`, the next whose readings that move tasks are others. Of
   equal ones the first is taken, by departures, error, and the order of `SEARCHED`'s values.
@@ -32,10 +30,9 @@ from joblib import Parallel, delayed
 from aiecof.agents.policies import record_actions
 from aiecof.agents.rules import CIRCLES, ORDERS, make_policy
 from aiecof.processes import workers
-from aiecof.study.grids import ARMS, LEARNED
+from aiecof.study.grids import LEARNED
 from aiecof.study.paper import COLUMNS, NAMES, printed_rows
-from aiecof.study.statistics import mean_interval
-from aiecof.system.scenario import READINGS, Readings, Scenario, TaskKind, Weights, load_scenario
+from aiecof.system.scenario import READINGS, Readings, Scenario, TaskKind, load_scenario
 from aiecof.system.simulator import Simulator
 from aiecof.system.workload import Trace, draw_trace
 
@@ -76,23 +73,18 @@ BALANCED = {name: getattr(load_scenario("balanced").readings, name) for name in 
 BALANCED |= {name: values[0] for name, values in CHOICES.items()}
 
 
-def _rules(name: str, **parameters: tuple[Any, ...]) -> list[tuple[str, dict[str, Any]]]:
+def rules_of(name: str, **parameters: tuple[Any, ...]) -> list[tuple[str, dict[str, Any]]]:
     """A rule with every combination of some parameters."""
     return [(name, dict(zip(parameters, values, strict=True))) for values in itertools.product(*parameters.values())]
 
 
 SHARES = tuple(round(0.5 + 0.02 * step, 2) for step in range(26))
-STATED = (0.0, 0.1, 0.2, 0.3, 0.4, *SHARES)
-"""Shares at home of the coins that statements are about."""
-OPENINGS = (0, 1, 2, 3, 4, 6, 8, 10, 12, 16, 20)
-"""How many first tasks of each device leave in an episode, all others staying."""
-_RANDOM = _rules("random", levels=CHOICES["levels"])
-_CIRCLES = _rules("round-robin", places=CIRCLES, order=ORDERS)
+_RANDOM = rules_of("random", levels=CHOICES["levels"])
+_CIRCLES = rules_of("round-robin", places=CIRCLES, order=ORDERS)
 _BLIND = {"random": _RANDOM, "untrained": _RANDOM + _CIRCLES}
-_BLIND["coins"] = _rules("mixture-random", local_probability=SHARES)
-_BLIND["stated"] = _rules("mixture-random", local_probability=STATED)
+_BLIND["coins"] = rules_of("mixture-random", local_probability=SHARES)
 ATTEMPTS = [("always-local", {}), ("greedy", {}), ("frugal", {})]
-ATTEMPTS += _rules("mixture-power-of-two", local_probability=(0.75, 0.8, 0.85, 0.9))
+ATTEMPTS += rules_of("mixture-power-of-two", local_probability=(0.75, 0.8, 0.85, 0.9))
 """Rules that try for TOPPO's row, whose load of .79 stands for about four local tasks in five."""
 
 
@@ -119,7 +111,7 @@ def _trace(family: str, scale: float, largest: float, episodes: int) -> Trace:
     return draw_trace(candidate_scenario(workload), episodes, split="reference")
 
 
-def _actions(rules: list[tuple[str, dict[str, Any]]], scenario: Scenario, episodes: int) -> np.ndarray:
+def actions_of(rules: list[tuple[str, dict[str, Any]]], scenario: Scenario, episodes: int) -> np.ndarray:
     """(K, B, T, M): what rules do."""
     trace = draw_trace(scenario, episodes, split="reference")
     return np.stack([record_actions(make_policy(n, scenario, **p), scenario, trace) for n, p in rules])
@@ -128,10 +120,10 @@ def _actions(rules: list[tuple[str, dict[str, Any]]], scenario: Scenario, episod
 @lru_cache(maxsize=8)
 def _blind_actions(kind: str, episodes: int) -> np.ndarray:
     """What rules do that look at nothing but who has a task, the same under every candidate."""
-    return _actions(_BLIND[kind], load_scenario("balanced", network="episode"), episodes)
+    return actions_of(_BLIND[kind], load_scenario("balanced", network="episode"), episodes)
 
 
-def _played(scenario: Scenario, candidate: dict[str, Any], actions: np.ndarray) -> Simulator:
+def played(scenario: Scenario, candidate: dict[str, Any], actions: np.ndarray) -> Simulator:
     """A scenario after (K, B, T, M) actions, on the tasks and the networks of a candidate, the same for all K."""
     count, episodes = actions.shape[:2]
     trace = _trace(*(candidate[name] for name in ("family", "workload_scale", "largest_size")), episodes)
@@ -140,13 +132,13 @@ def _played(scenario: Scenario, candidate: dict[str, Any], actions: np.ndarray) 
     return run
 
 
-def _measure(candidate: dict[str, Any], actions: np.ndarray, load: str) -> np.ndarray:
+def measure(candidate: dict[str, Any], actions: np.ndarray, load: str) -> np.ndarray:
     """(K, B, ways, 4): `COLUMNS` of each of (K, B, T, M) actions, in each episode, measured in each of `WAYS`.
 
     load : str
         Of `RUNS`: only Eq. (12) needs a run of its own. Loads that this run does not measure are infinite.
     """
-    run = _played(candidate_scenario(candidate | {"load": load}), candidate, actions)
+    run = played(candidate_scenario(candidate | {"load": load}), candidate, actions)
 
     def measured(metric: str, **readings: str) -> np.ndarray:
         return run.metrics(Readings(**readings))[metric]
@@ -155,20 +147,20 @@ def _measure(candidate: dict[str, Any], actions: np.ndarray, load: str) -> np.nd
         {mean: measured(name, **{f"{name}_mean": mean}) for mean in READINGS[f"{name}_mean"]}
         for name in ("delay", "energy")
     )
-    here = [name for name in READINGS["load"] if _run_of(name) == load]
+    here = [name for name in READINGS["load"] if run_of(name) == load]
     loads = {(n, mean): measured("load", load=n, load_mean=mean) for n in here for mean in READINGS["load_mean"]}
     drops, missing = measured("drop_rate"), np.full(run.replicas, np.inf)
     found = [(delay[d], energy[e], drops, loads.get((*way,), missing)) for d, e, *way in WAYS]
     return np.array(found).reshape(len(WAYS), len(COLUMNS), *actions.shape[:2]).transpose(2, 3, 0, 1)
 
 
-def _run_of(load: str) -> str:
+def run_of(load: str) -> str:
     """Of `RUNS`, the one that measures a load."""
     return load if load in RUNS else RUNS[0]
 
 
 @lru_cache(maxsize=1)
-def _printed() -> pd.DataFrame:
+def printed() -> pd.DataFrame:
     """The printed rows, by our names of the methods."""
     return printed_rows().rename({theirs: ours for ours, theirs in NAMES.items()})[list(COLUMNS)].astype(float)
 
@@ -178,9 +170,9 @@ def _deviations(candidate: dict[str, Any], kind: str, episodes: int, runs: tuple
 
     Of "random" alone there is one circle. Literal loads are left out where all else is too far off.
     """
-    (random, turns), ours = _printed().loc[["random", "round-robin"]].to_numpy(), np.inf
+    (random, turns), ours = printed().loc[["random", "round-robin"]].to_numpy(), np.inf
     for load in runs:
-        ours = np.minimum(ours, _measure(candidate, _blind_actions(kind, episodes), load).mean(axis=1))
+        ours = np.minimum(ours, measure(candidate, _blind_actions(kind, episodes), load).mean(axis=1))
         errors = np.abs(ours[: len(_RANDOM), None] / random - 1.0)
         if kind == "untrained":
             errors = np.maximum(errors, np.abs(ours[None, len(_RANDOM) :] / turns - 1.0))
@@ -225,7 +217,7 @@ def _second_pass(system: dict[str, Any]) -> pd.DataFrame:
     for factor in FACTORS if around else (1.0,):
         candidate = system | {"workload_scale": system["workload_scale"] * factor}
         rows = candidate_errors(candidate, COARSE)
-        near = set(rows["load"][rows["error"] <= NEAR].map(_run_of))
+        near = set(rows["load"][rows["error"] <= NEAR].map(run_of))
         found.append(candidate_errors(candidate, FINE, tuple(near)) if near else rows)
     rows = pd.concat(found[1:], ignore_index=True)
     best = pd.concat([rows.groupby(name)["error"].idxmin() for name in (*MEASURES, *CHOICES)])
@@ -242,7 +234,9 @@ def _left(coarse: pd.DataFrame) -> pd.DataFrame:
     return coarse.loc[pd.concat(left).index.unique().sort_values()]
 
 
-def _all(work: Callable[..., pd.DataFrame], parts: list[Any], jobs: int, progress: Callable = lambda *_: None) -> Any:
+def in_parts(
+    work: Callable[..., pd.DataFrame], parts: list[Any], jobs: int, progress: Callable = lambda *_: None
+) -> Any:
     """The tables that some work makes of each part, in one."""
     found: list[pd.DataFrame] = []
     for rows in Parallel(n_jobs=jobs, return_as="generator", **workers())(delayed(work)(part) for part in parts):
@@ -262,19 +256,19 @@ def search(jobs: int = 1, progress: Callable[[int, int], None] = lambda done, to
         for family, (_, scales) in FAMILIES.items()
         for values in itertools.product(scales, *CONSTANTS.values(), *(READINGS[name] for name in DYNAMICS))
     ]
-    coarse = _all(_first_pass, [grid[start : start + 500] for start in range(0, len(grid), 500)], jobs, progress)
-    found = _all(_second_pass, _left(coarse).to_dict("records"), jobs, progress)
+    coarse = in_parts(_first_pass, [grid[start : start + 500] for start in range(0, len(grid), 500)], jobs, progress)
+    found = in_parts(_second_pass, _left(coarse).to_dict("records"), jobs, progress)
     return found.sort_values("error", kind="stable", ignore_index=True)
 
 
 @lru_cache(maxsize=1024)
 def _untrained(values: tuple[Any, ...], episodes: int, load: str) -> np.ndarray:
-    return _measure(dict(zip(SYSTEM, values, strict=True)), _blind_actions("untrained", episodes), load)
+    return measure(dict(zip(SYSTEM, values, strict=True)), _blind_actions("untrained", episodes), load)
 
 
 def numbers(candidate: dict[str, Any], episodes: int) -> np.ndarray:
     """(2, B, 4): what Random and Round-Robin come to under a candidate, in each episode."""
-    table = _untrained(tuple(candidate[name] for name in SYSTEM), episodes, _run_of(candidate["load"]))
+    table = _untrained(tuple(candidate[name] for name in SYSTEM), episodes, run_of(candidate["load"]))
     turns = {name: candidate[name] for name in ("places", "order")}
     rules = [
         _BLIND["untrained"].index(rule)
@@ -313,7 +307,7 @@ def equals(candidates: pd.DataFrame, jobs: int = 1) -> pd.DataFrame:
     tie = float((best.std(axis=1, ddof=1) / best.mean(axis=1)).max())
     tied = candidates[candidates["error"] <= candidates["error"].min() + tie]
     groups = [group for _, group in tied.groupby(["family", "workload_scale", *CONSTANTS])]
-    found = _all(_put_all_back, groups, jobs).sort_values("error", kind="stable")
+    found = in_parts(_put_all_back, groups, jobs).sort_values("error", kind="stable")
     found = found.drop_duplicates(["workload_scale", *SEARCHED])
     found = found.assign(tie=tie, departures=departures(found))
     return found.sort_values(["departures", "error"], kind="stable", ignore_index=True)
@@ -332,19 +326,19 @@ def fit_shares(coins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Returns two arrays, (rows of `LEARNED`, ways).
     """
     curve = np.tensordot(_BETWEEN, coins, 1)
-    left = np.stack([np.abs(curve / row - 1.0).max(axis=-1) for row in _printed().loc[list(LEARNED)].to_numpy()])
+    left = np.stack([np.abs(curve / row - 1.0).max(axis=-1) for row in printed().loc[list(LEARNED)].to_numpy()])
     return _FINER[left.argmin(axis=1)], left.min(axis=1)
 
 
 def _judge(group: pd.DataFrame, attempts: np.ndarray) -> pd.DataFrame:
-    candidate, runs = group.iloc[0].to_dict(), set(group["load"].map(_run_of))
+    candidate, runs = group.iloc[0].to_dict(), set(group["load"].map(run_of))
     ways = [WAYS.index(way) for way in group[list(MEASURES)].itertuples(index=False, name=None)]
     coins, ours = (
-        np.min([_measure(candidate, actions, load).mean(axis=1)[:, ways] for load in runs], axis=0)
+        np.min([measure(candidate, actions, load).mean(axis=1)[:, ways] for load in runs], axis=0)
         for actions in (_blind_actions("coins", JUDGED), attempts)
     )
     share, error = fit_shares(coins)
-    short = ((ours / _printed().loc["toppo"].to_numpy() - 1.0) * (1.0, 1.0, 1.0, -1.0)).max(axis=2)
+    short = ((ours / printed().loc["toppo"].to_numpy() - 1.0) * (1.0, 1.0, 1.0, -1.0)).max(axis=2)
     names = [" ".join([name, *map(str, parameters.values())]) for name, parameters in ATTEMPTS]
     columns = {f"share_{method}": share[i] for i, method in enumerate(LEARNED)}
     columns |= {f"error_{method}": error[i] for i, method in enumerate(LEARNED)}
@@ -356,7 +350,7 @@ def _judge(group: pd.DataFrame, attempts: np.ndarray) -> pd.DataFrame:
 
 def _judge_alike(group: pd.DataFrame) -> pd.DataFrame:
     """`_judge` of candidates whose tasks move alike, so that rules decide alike."""
-    attempts = _actions(ATTEMPTS, candidate_scenario(group.iloc[0].to_dict()), JUDGED)
+    attempts = actions_of(ATTEMPTS, candidate_scenario(group.iloc[0].to_dict()), JUDGED)
     return pd.concat([_judge(entry, attempts) for _, entry in group.groupby(list(BOOKED))])
 
 
@@ -370,87 +364,7 @@ def judge(tied: pd.DataFrame, jobs: int = 1) -> pd.DataFrame:
     """
     alike = [tied[name] for name in SYSTEM if name not in BOOKED]
     groups = [group for _, group in tied.groupby([*alike, tied["in_flight"] == "drop"])]
-    return _all(_judge_alike, groups, jobs).sort_values(["departures", "error"], kind="stable", ignore_index=True)
-
-
-@lru_cache(maxsize=2)
-def _stated_actions(episodes: int) -> np.ndarray:
-    """What the coins of `STATED` do, and then the openings, whose tasks go where those of the coins go."""
-    coins = _blind_actions("stated", episodes)
-    away = coins[STATED.index(0.0)]
-    begun = (away > 0).cumsum(axis=1)
-    return np.concatenate([coins, [np.where(begun <= first, away, 0) for first in OPENINGS]])
-
-
-def _between_networks(name: str, values: np.ndarray) -> dict[str, float]:
-    """Columns x, x_low and x_high: the mean over networks and its 95 % interval."""
-    return dict(zip((name, f"{name}_low", f"{name}_high"), mean_interval(values), strict=True))
-
-
-def _rewarded(group: pd.DataFrame) -> pd.DataFrame:
-    """`rule_numbers` of candidates that are paid alike: they differ in means, and in the energy of a dropped task."""
-    candidate, actions, coins = group.iloc[0].to_dict(), _stated_actions(JUDGED), len(STATED)
-    scenario, networks, home = candidate_scenario(candidate), np.arange(JUDGED), STATED.index(1.0)
-
-    def metrics(played: Scenario, rules: np.ndarray = actions) -> dict[str, np.ndarray]:
-        run = _played(played, candidate, rules)
-        return {name: values.reshape(-1, JUDGED) for name, values in run.metrics().items()}
-
-    arms = {arm: metrics(scenario.replace(**ARMS[arm], weights=Weights())) for arm in ("printed", "spent")}
-    best = {arm: found["reward"][:coins].argmax(axis=0) for arm, found in arms.items()}
-    kept = {arm: np.array(STATED)[places] for arm, places in best.items()}
-    reward, drops = arms["printed"]["reward"], arms["printed"]["drop_rate"]
-    coin, opening = reward[:coins].mean(axis=1).argmax(), reward[coins:].mean(axis=1).argmax()
-    found = _between_networks("kept", kept["printed"])
-    found |= _between_networks("kept_fewer", kept["printed"] - kept["spent"])
-    found |= {"coin_reward": reward[coin].mean(), "opening": OPENINGS[opening]}
-    found |= _between_networks("opening_lead", reward[coins + opening] - reward[coin])
-    found["home_drops"] = drops[home].mean()
-    found |= _between_networks("more_drops", drops[home] - drops[best["printed"], networks])
-    both = np.stack([actions[best["printed"], networks], actions[STATED.index(0.5)]])
-    parts = []
-    for _, part in group.groupby("dropped_energy"):
-        candidate = part.iloc[0].to_dict()
-        cost = metrics(candidate_scenario(candidate).replace(cost_units="normalised"), actions[:coins])["cost"]
-        others = np.delete(cost, home, axis=0)
-        found["kept_cost"] = STATED[cost.mean(axis=1).argmin()]
-        found |= _between_networks("home_saves", others[others.mean(axis=1).argmin()] - cost[home])
-        ways = [WAYS.index(way) for way in part[list(MEASURES)].itertuples(index=False, name=None)]
-        row, half = _measure(candidate, both, _run_of(candidate["load"])).mean(axis=1)[:, ways]
-        off = dict(zip(COLUMNS, (row / _printed().loc["toppo"].to_numpy() - 1.0).T, strict=True))
-        measured = {f"off_{name}": values for name, values in off.items()} | {"half_load": half[:, -1]}
-        parts.append(part.assign(**found, **measured))
-    return pd.concat(parts)
-
-
-def rule_numbers(
-    tied: pd.DataFrame, jobs: int = 1, progress: Callable[[int, int], None] = lambda done, total: None
-) -> pd.DataFrame:
-    """What the statements about coins, openings and staying at home rest on, under each tied candidate.
-
-    Candidates that only measure otherwise play alike, so all of them are looked at and none is sampled: means over
-    `JUDGED` networks of one episode each, the same tasks, networks and throws for every rule. x_low and x_high are the
-    95 % interval of x between networks.
-
-    Returns one row a candidate, in the order of `tied`, with workload_scale, `SEARCHED` and
-
-    - kept: the share at home of the best-paid coin of `STATED` under the arm `printed`, a mean of each network's best;
-      kept_fewer: how much smaller it is under `spent`;
-    - coin_reward, opening, opening_lead: what the best coin earns as printed, how many tasks the best opening of
-      `OPENINGS` sends away, and how much more it earns;
-    - home_drops, more_drops: the drop rate of who keeps every task, and how much higher it is than that of the
-      best-paid coin;
-    - kept_cost: the share of the coin with the smallest objective (26), in the units and with the weights of
-      `balanced`; home_saves: how much less than the best other coin it costs to keep every task;
-    - off_delay ... off_load: how far the best-paid coin is from TOPPO's printed row, measured as the candidate does;
-      half_load: the load so measured of a coin that keeps every other task.
-    """
-    alike = [tied[name] for name in SYSTEM if name != "dropped_energy"]
-    groups = [group for _, group in tied.groupby([*alike, tied["load"]])]
-    numbered = [group.assign(row=tied.index.get_indexer(group.index)) for group in groups]
-    found = _all(_rewarded, numbered, jobs, progress).sort_values("row", ignore_index=True)
-    first = found.columns.get_loc("kept")
-    return found[["workload_scale", *SEARCHED, *found.columns[first:]]]
+    return in_parts(_judge_alike, groups, jobs).sort_values(["departures", "error"], kind="stable", ignore_index=True)
 
 
 def representatives(judged: pd.DataFrame) -> pd.DataFrame:
