@@ -377,10 +377,13 @@ API: dict[str, Call] = {
             Call(
                 figures.figure_8,
                 {"results": None, "metric": "reward"},
-                {"scenario": ["nonsense", 3], "less": ["nonsense", 3]},
+                {"scenario": ["nonsense", 3], "less": ["nonsense", 3], "arm": ["nonsense", "shown", 3]},
             ),
         ),
-        ("figure_9", Call(figures.figure_9, {"results": None, "scenario": "fitted"})),
+        (
+            "figure_9",
+            Call(figures.figure_9, {"results": None, "scenario": "fitted"}, {"arm": ["nonsense", "shown", 3]}),
+        ),
         (
             "table_iv",
             Call(figures.table_iv, {"results": None, "scenario": "fitted"}, {"methods": [["nonsense"], "toppo", [3]]}),

@@ -263,35 +263,46 @@ def figure_7(results: Path | None = None) -> Figure:
     return stamp(rows, "figure_7", results=results)
 
 
+def _sweep(part: str, arm: str, results: Path | None) -> tuple[str, pd.DataFrame]:
+    """Name and rows of a sweep, the first one or that of an arm, of the seeds that have the most of it on a network."""
+    name = f"{arm}_{part}" if check_choice("arm", arm, ("", "printed")) else part
+    networks = table(name, results).groupby("scenario", sort=False)
+    return name, pd.concat([complete_seeds(rows) for _, rows in networks])
+
+
 @styled
-def figure_8(results: Path | None = None, metric: str = "reward", less: str = "", scenario: str = "") -> Figure:
+def figure_8(
+    results: Path | None = None, metric: str = "reward", less: str = "", scenario: str = "", arm: str = ""
+) -> Figure:
     """A metric against the number of devices, by method, on both scenarios or one.
 
     less : str
         A method whose metric is subtracted on every network; then methods far from it, the untrained, are left out.
+    arm : "" or "printed"
+        Whose sweep: the first one, with the mended reward, or that with the reward as printed.
     """
-    rows = complete_seeds(table("figure_8", results))
+    name, rows = _sweep("figure_8", arm, results)
     check_columns(rows, metric)
     rows = _on(rows, scenario) if scenario else rows
     if less:
         rows = relative_to(rows, metric, method=less)
         rows = rows[~rows["method"].isin([less, *UNTRAINED, "always-local", "greedy"])]
     _, axes = panels(rows["scenario"].nunique(), height=2.8, sharex=True)
-    for ax, (name, group) in zip(axes.flat, rows.groupby("scenario", sort=False), strict=True):
+    for ax, (network, group) in zip(axes.flat, rows.groupby("scenario", sort=False), strict=True):
         draw_sweep(ax, group, "devices", metric, results=results, accents=stressed(rows, metric, ours=less))
         if less:
             ax.axhline(0.0, color=FIRST, lw=1.8)
-        ax.set(title=called(name), xlabel="devices")
-        ax.set(ylabel=f"{LABELS[metric]}\nless that of {called(less)}" if less else LABELS[metric])
+        ax.set(title=called(network), ylabel=LABELS[metric] + f"\nless that of {called(less)}" * bool(less))
         ax.label_outer()
     label_lines(*axes.flat)
-    return stamp(rows, "figure_8", results=results)
+    return stamp(rows, name, results=results)
 
 
 @styled
-def figure_9(results: Path | None = None, scenario: str = "fitted") -> Figure:
-    """Energy, delay, load and drops against the capacity of the servers, by method, on one scenario."""
-    rows = _on(complete_seeds(table("figure_9", results)), scenario)
+def figure_9(results: Path | None = None, scenario: str = "fitted", arm: str = "") -> Figure:
+    """Energy, delay, load and drops against the capacity of the servers, on one scenario; `arm` as in `figure_8`."""
+    name, rows = _sweep("figure_9", arm, results)
+    rows = _on(rows, scenario)
     _, axes = panels(4, height=2.2, sharex=True)
     for ax, metric in zip(axes.flat, ("energy", "delay", "load", "drop_rate"), strict=True):
         draw_sweep(ax, rows, "capacity", metric, results=results)
@@ -300,7 +311,7 @@ def figure_9(results: Path | None = None, scenario: str = "fitted") -> Figure:
     axes[0, 0].set(ylim=(rows["energy"].min() / 2.0, rows["energy"].max() * 2.0))
     plain_log(axes[0, 0].yaxis)
     label_lines(*axes.flat)
-    return stamp(rows, "figure_9", results=results)
+    return stamp(rows, name, results=results)
 
 
 def _shown(results: Path | None) -> list[str]:
