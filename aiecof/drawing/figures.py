@@ -75,25 +75,6 @@ def relative_to(rows: pd.DataFrame, metric: str, **reference: str) -> pd.DataFra
     return rows.assign(**{metric: rows[metric].to_numpy() - base})
 
 
-def gaps(name: str, along: str = "", metric: str = "reward", results: Path | None = None) -> pd.DataFrame:
-    """A metric of an experiment less TOPPO's, in words: a row for each network, method and what it knows.
-
-    along : str
-        A column of the experiment whose values become columns; without one there is a single column.
-
-    Of each network the seeds that have the most rows; an empty table if nothing has been run.
-    """
-    rows = read_table(f"{name}.csv", results)
-    if rows.empty:
-        return rows
-    parts = [complete_seeds(group) for _, group in rows.groupby("scenario", sort=False)]
-    less = [relative_to(part, metric, method="toppo").dropna(subset=metric) for part in parts]
-    labels = ["scenario", "method", "knows", *([along] if along else [])]
-    found = pd.concat(less).groupby(labels, sort=False)[metric].agg(said)
-    found = found.unstack(sort=False) if along else found.to_frame(f"{metric}, less TOPPO's")
-    return found.drop(index="toppo", level="method").rename(index=NAMES, level="method").fillna("")
-
-
 def progress(*names: str, results: Path | None = None) -> str:
     """How much of what was declared has been run, of some experiments; in full, or only in part, or not at all."""
     state = status(results).set_index("experiment").reindex(names)

@@ -258,11 +258,8 @@ def _beyond(facts: Facts, metric: str, value: float) -> str:
     limits = facts.table("print_limits.csv").set_index("name")
     least = float(limits.query("quantity == 'energy'")["limit"].iloc[0])
     if metric == "energy" and value < least:
-        other = f"with a tenth of it {least / 10.0:.0f} J"
-        return (
-            f"under Table III and the printed capacitance (R25) no policy needs less than {least:.0f} J a slot, {other} "
-            f"(printed {value:g}, without a unit)"
-        )
+        said = f"no policy needs less than {least:.0f} J a slot, with a tenth of it {least / 10.0:.0f} J"
+        return f"under Table III and the printed capacitance (R25) {said} (printed {value:g}, without a unit)"
     random, loads = float(facts.printed.loc["Random", "load"]), limits.query("quantity == 'load'")
     allowed = (loads["random"] / random - 1.0).abs().le(SIZE) & loads["limit"].ge(value)
     if metric == "load" and not allowed.any():
