@@ -312,13 +312,6 @@ API: dict[str, Call] = {
             Call(statistics.mean_interval, {"values": [1.0, 2.0], "level": 0.95}, {"level": [0.0, 1.0, 2]}),
         ),
         (
-            "bootstrap_interval",
-            Call(
-                statistics.bootstrap_interval,
-                {"samples": [1.0, 2.0], "statistic": "mean", "level": 0.95, "resamples": 9, "seed": 0},
-            ),
-        ),
-        (
             "paired_difference",
             Call(
                 statistics.paired_difference,

@@ -1,7 +1,5 @@
 """Intervals, against SciPy, rliable, enumeration by hand, and what an interval promises."""
 
-from itertools import product
-
 import numpy as np
 import pytest
 import scipy.stats
@@ -9,7 +7,6 @@ from rliable import library, metrics
 
 from aiecof.checks import InvalidInput
 from aiecof.study.statistics import (
-    bootstrap_interval,
     holm,
     mean_interval,
     one_sided,
@@ -72,86 +69,6 @@ def test_nothing_is_left_to_say_about_one_value_or_none():
 def test_a_bad_level_is_refused(level):
     with pytest.raises(InvalidInput, match="level"):
         mean_interval([1.0, 2.0], level)
-
-
-def interquartile_mean(values):
-    """The middle of its own bootstrap interval."""
-    return bootstrap_interval(values, "iqm", resamples=10).mean
-
-
-def test_an_interquartile_mean_by_hand():
-    """Of eight values two go at either end; of five one; of three none."""
-    assert interquartile_mean([1000, 3, 4, -50, 5, 6, 2, 7]) == (3 + 4 + 5 + 6) / 4
-    assert interquartile_mean([np.nan, 9, 1, 2, 3, -70]) == 2
-    assert interquartile_mean([0, 0, 9]) == 3
-    assert np.isnan(interquartile_mean([])) and np.isnan(interquartile_mean([np.nan]))
-
-
-@pytest.mark.parametrize("count", [1, 4, 10, 23])
-def test_an_interquartile_mean_is_rliables(count):
-    assert interquartile_mean(normal(count)) == pytest.approx(metrics.aggregate_iqm(normal(count)), rel=1e-12)
-
-
-def test_a_bootstrap_draws_seeds_within_their_setting():
-    """Three seeds and two have 27 x 4 resamples in all; drawn across settings, a mean could be 0 or 12."""
-    settings = {"light": [0.0, 1.0, 7.0], "heavy": [10.0, 12.0]}
-    draws = [list(product(seeds, repeat=len(seeds))) for seeds in settings.values()]
-    means = [np.mean(light + heavy) for light, heavy in product(*draws)]
-    assert len(means) == 108
-    for level in (0.5, 0.9):
-        tails = (1 - level) / 2, (1 + level) / 2
-        expected = np.mean([0, 1, 7, 10, 12]), *np.quantile(means, tails, method="inverted_cdf")
-        assert bootstrap_interval(settings, level=level, resamples=20_000) == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("statistic", ["mean", "iqm"])
-def test_a_bootstrap_is_rliables(statistic):
-    """rliable keeps one setting a column."""
-    scores = normal(10, 4) + [0, 5, 1, 2]
-    aggregate = {"mean": metrics.aggregate_mean, "iqm": metrics.aggregate_iqm}[statistic]
-    interval = bootstrap_interval(scores.T, statistic)
-    assert interval.mean == pytest.approx(aggregate(scores))
-    assert close(interval, *rliable_limits(scores, aggregate))
-
-
-def test_settings_come_in_any_container():
-    first, second = normal(5), normal(7, seed=1)
-    expected = bootstrap_interval([first, second])
-    assert bootstrap_interval({"a": first, "b": [*second, np.nan], "unfinished": [np.nan]}) == expected
-    assert bootstrap_interval(first) == bootstrap_interval(list(first)) == bootstrap_interval([first])
-    assert bootstrap_interval([first, first]) == bootstrap_interval(np.array([first, first]))
-    assert bootstrap_interval({"a": 1.0, "b": 4.0}) == (2.5, 2.5, 2.5), "two settings of one seed, not two seeds"
-
-
-def test_a_seed_of_the_bootstrap_repeats_it():
-    values = normal(10)
-    assert bootstrap_interval(values, seed=3) == bootstrap_interval(values, seed=3)
-    assert bootstrap_interval(values, seed=3) != bootstrap_interval(values, seed=4)
-
-
-@pytest.mark.parametrize("count, least, most", [(10, 0.88, 0.94), (3, 0.70, 0.80)])
-def test_a_bootstrap_of_few_seeds_holds_the_mean_less_often_than_it_says(count, least, most):
-    intervals = [bootstrap_interval(normal(count, seed=k), resamples=500, seed=k) for k in range(1000)]
-    assert least < coverage(3, intervals) < most
-
-
-def test_an_interquartile_interval_of_ten_seeds_holds_the_centre():
-    intervals = [bootstrap_interval(normal(10, seed=k), "iqm", resamples=500, seed=k) for k in range(500)]
-    assert 0.88 < coverage(3, intervals) < 0.99
-
-
-@pytest.mark.parametrize("statistic", ["mean", "iqm"])
-def test_a_bootstrap_without_spread_has_no_width(statistic):
-    assert bootstrap_interval([2.5], statistic) == (2.5, 2.5, 2.5)
-    assert bootstrap_interval([0.1] * 7, statistic) == pytest.approx((0.1, 0.1, 0.1), rel=1e-12)
-    for empty in ([], {}, [np.nan], {"a": []}, [[], []]):
-        assert all(np.isnan(bootstrap_interval(empty, statistic)))
-
-
-def test_a_setting_of_one_seed_adds_nothing_to_the_width():
-    values = normal(9)
-    alone, beside = bootstrap_interval(values), bootstrap_interval([values, [3.0]])
-    assert beside == pytest.approx([(9 * end + 3.0) / 10 for end in alone])
 
 
 def test_a_paired_difference_is_the_paired_t_test():
@@ -230,25 +147,6 @@ def test_no_order_has_no_rank_correlation(first, second):
     assert np.isnan(rank_correlation(first, second))
 
 
-@pytest.mark.parametrize(
-    "field, value",
-    [("level", 1), ("level", 0), ("resamples", 0), ("resamples", 1e3), ("seed", -1), ("seed", None)],
-)
-def test_bad_settings_of_a_bootstrap_are_refused(field, value):
-    for function in (
-        lambda **bad: bootstrap_interval([], **bad),
-        lambda **bad: probability_of_improvement([], [], **bad),
-    ):
-        with pytest.raises(InvalidInput, match=field):
-            function(**{field: value})
-
-
-@pytest.mark.parametrize("statistic", ["median", None])
-def test_an_unknown_statistic_is_refused(statistic):
-    with pytest.raises(InvalidInput, match="mean, iqm|text"):
-        bootstrap_interval([1.0], statistic)
-
-
 @pytest.mark.parametrize("shift", [-1.0, 0.0, 0.3, 2.0])
 def test_a_one_sided_chance_is_scipys(shift):
     values = np.random.default_rng(7).normal(shift, 1, 10)
@@ -260,3 +158,12 @@ def test_holm_by_hand():
     """Ranked .01, .02, .04: times 3, 2, 1, and never below the one before."""
     assert holm([0.04, 0.01, 0.02]) == pytest.approx([0.04, 0.03, 0.04])
     assert holm([0.6, 0.7]) == [1.0, 1.0] and holm([0.3]) == [0.3]
+
+
+@pytest.mark.parametrize(
+    "field, value",
+    [("level", 1), ("level", 0), ("resamples", 0), ("resamples", 1e3), ("seed", -1), ("seed", None)],
+)
+def test_bad_settings_of_a_bootstrap_are_refused(field, value):
+    with pytest.raises(InvalidInput, match=field):
+        probability_of_improvement([], [], **{field: value})

@@ -4,7 +4,7 @@ What is repeated is the seed: a value is one number a seed (or an episode), neve
 is left out everywhere, in paired values together with its partner.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +12,7 @@ import scipy  # scipy.stats loads at its first use, which spares the command lin
 from numpy.typing import ArrayLike
 from scipy.special import stdtr, stdtrit
 
-from aiecof.checks import InvalidInput, check_calls, check_choice, check_integer, check_number
+from aiecof.checks import InvalidInput, check_calls, check_integer, check_number
 
 
 class Interval(NamedTuple):
@@ -47,35 +47,6 @@ def mean_interval(values: ArrayLike, level: float = 0.95, within: tuple[float, f
     half = float(stdtrit(values.size - 1, (1.0 + level) / 2.0) * error)
     lowest, highest = min(within[0], values.min()), max(within[1], values.max())
     return Interval(mean, max(mean - half, float(lowest)), min(mean + half, float(highest)))
-
-
-def bootstrap_interval(
-    samples: ArrayLike | Mapping[str, ArrayLike] | Sequence[ArrayLike],
-    statistic: str = "mean",
-    level: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> Interval:
-    """Mean or interquartile mean over all values, and a stratified bootstrap interval for it.
-
-    samples : (n,) float, or several such arrays
-        One number a seed; or one array a setting (a mapping, a list, the rows of a matrix), of any lengths.
-        Seeds are drawn anew within each setting, because the settings were chosen and only the seeds are random.
-    statistic : "mean" or "iqm"
-        Taken over the values of all settings together.
-    level : float
-        Share of intervals meant to hold the true value. It is reached only with many seeds: at 0.95, the mean of ten
-        normal seeds gives about 0.91, that of three about 0.75. For the mean of a few seeds prefer `mean_interval`.
-    resamples, seed : int
-        How many resamples, and the seed that draws them: the same seed gives the same interval.
-
-    The limits are percentiles of the resampled statistic. BCa limits hold the true value no more often with up to ten
-    normal seeds, and are NaN for equal values. A setting of one seed adds nothing to the width; no value gives NaN.
-    """
-    statistics = {"mean": np.mean, "iqm": _middle_mean}
-    of = statistics[check_choice("statistic", statistic, tuple(statistics))]
-    groups = [group for group in map(_present, _settings(samples)) if group.size]
-    return _resampled(lambda *parts: of(np.concatenate(parts, -1), axis=-1), groups, level, resamples, seed)
 
 
 def paired_difference(first: ArrayLike, second: ArrayLike, level: float = 0.95) -> Interval:
@@ -125,15 +96,33 @@ def probability_of_improvement(
 
     first, second : (n,) and (m,) float
         One number a seed, larger being better: swap the two for a cost.
-    level, resamples, seed
-        As in `bootstrap_interval`; the seeds of either side are drawn anew, independently.
+    level : float
+        Share of intervals meant to hold the true value. It is reached only with many seeds.
+    resamples, seed : int
+        How many resamples, in each of which the seeds of either side are drawn anew, independently; and the seed that
+        draws them: the same seed gives the same interval.
 
     It is the Mann-Whitney statistic over n m. The less the two sides overlap, the more the interval promises too much:
     if all of one lie above all of the other it has no width, as resamples cannot show an overlap that no seed showed.
 
     Source: Agarwal et al. (2021).
     """
-    return _resampled(_share_of_larger, [_present(first), _present(second)], level, resamples, seed)
+    level = check_number("level", level, 0.0, 0.999999)
+    resamples, seed = check_integer("resamples", resamples, 1, 10**6), check_integer("seed", seed, 0, 2**63)
+    pair = _present(first), _present(second)
+    if min(group.size for group in pair) == 0:
+        return Interval(np.nan, np.nan, np.nan)
+
+    def share(one, other, axis=-1):
+        one, other = one[..., : pair[0].size], other[..., : pair[1].size]
+        return np.heaviside(one[..., :, None] - other[..., None, :], 0.5).mean(axis=(-2, -1))
+
+    # SciPy refuses a group of one, for which nothing is left to chance: it gets two copies, and one is used.
+    drawable = [np.repeat(group, 2) if group.size == 1 else group for group in pair]
+    low, high = scipy.stats.bootstrap(
+        drawable, share, n_resamples=resamples, confidence_level=level, method="percentile", rng=seed
+    ).confidence_interval
+    return Interval(float(share(*pair)), float(low), float(high))
 
 
 def rank_correlation(first: ArrayLike, second: ArrayLike) -> float:
@@ -171,44 +160,6 @@ def _pairs(first: ArrayLike, second: ArrayLike) -> tuple[np.ndarray, np.ndarray]
         raise InvalidInput("second", f"shape {second.shape}", f"as many values as in first, shape {first.shape}")
     present = ~(np.isnan(first) | np.isnan(second))
     return first[present], second[present]
-
-
-def _settings(samples) -> list[ArrayLike]:
-    """One array a setting; a flat array is one setting."""
-    if isinstance(samples, Mapping):
-        return list(samples.values())
-    return [samples] if all(np.ndim(entry) == 0 for entry in samples) else list(samples)
-
-
-def _middle_mean(values: np.ndarray, axis: int = -1) -> np.ndarray:
-    return scipy.stats.trim_mean(values, 0.25, axis=axis)
-
-
-def _share_of_larger(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    return np.heaviside(first[..., :, None] - second[..., None, :], 0.5).mean(axis=(-2, -1))
-
-
-def _resampled(
-    statistic: Callable[..., np.ndarray], groups: list[np.ndarray], level: float, resamples: int, seed: int
-) -> Interval:
-    """The statistic of the groups, and its percentiles when each group is drawn anew.
-
-    statistic : ((..., n), (..., m), ...) -> (...)
-    """
-    level = check_number("level", level, 0.0, 0.999999)
-    resamples, seed = check_integer("resamples", resamples, 1, 10**6), check_integer("seed", seed, 0, 2**63)
-    if min((group.size for group in groups), default=0) == 0:
-        return Interval(np.nan, np.nan, np.nan)
-
-    def of_drawn(*drawn, axis):
-        return statistic(*(part[..., : group.size] for part, group in zip(drawn, groups, strict=True)))
-
-    # SciPy refuses a group of one, for which nothing is left to chance: it gets two copies, and one is used.
-    drawable = [np.repeat(group, 2) if group.size == 1 else group for group in groups]
-    low, high = scipy.stats.bootstrap(
-        drawable, of_drawn, n_resamples=resamples, confidence_level=level, method="percentile", rng=seed
-    ).confidence_interval
-    return Interval(float(statistic(*groups)), float(low), float(high))
 
 
 check_calls(globals())

@@ -7,14 +7,15 @@ trainings part, and up to there their curves are the same to the last digit. So 
 - They part within the `FIRST` episodes: it is another training, and it *differs*.
 - They never part: then the policies are alike, and their metrics are *equal*, or *plausible* if no more than a decision
   of the held-out episodes can have turned (`TURNED`).
-- They part later: *plausible* if the held-out metrics are no farther apart than two such trainings are. For sampled
-  actions, which the curve shows, Hotelling's test asks whether the seven differences belong to those that the curves
-  have once they have parted; it also sees one metric that has moved without those that go with it. For greedy actions,
-  each difference has to be within the spread of the cell's other seeds or of the curves.
+- They part later: *plausible* if the record agrees with the new training and with itself. With the training: for
+  sampled actions, which the curve shows, Hotelling's test asks whether the seven differences belong to those that the
+  curves have once they have parted; for greedy actions, each difference has to be within the spread of the cell's other
+  seeds or of the curves. With itself: the held-out metrics go together as they do along the record's own curve (`odd`).
 
-A genuine training comes out as *differs* in at most `ERROR_RATE` of the trials that part. Those of a cell are also
-judged together, by Fisher's method, at the same rate. *Plausible* is no proof: once two trainings have parted they may
-end far apart, and most records with a fifth less energy would pass. Only a processor like the recorded one tells.
+A genuine training comes out as *differs* in at most `ERROR_RATE` of the trials that part, by each of the two. Those of
+a cell are also judged together, by Fisher's method, at the same rate. *Plausible* is no proof: trainings that have
+parted may end far apart, and metrics of another method that go together pass. Only a processor like the recorded one
+tells.
 """
 
 import hashlib
@@ -31,6 +32,7 @@ from aiecof.checks import InvalidInput, check_calls, check_integer
 from aiecof.metrics import METRICS
 from aiecof.study import experiments
 from aiecof.study.experiments import trials_of
+from aiecof.study.grids import EVALUATION
 from aiecof.study.runner import MADE_BY, compute, made_by, run_trial, runs_folder, shown_in_tables
 from aiecof.study.store import code_state, looking_at, read_table
 
@@ -43,6 +45,9 @@ FIRST = {"sampled": 1, "greedy": 2}
 values nearly tie: from episode 15 on."""
 ENOUGH, LOOSE = 20, 0.05
 """Episodes that tell how far apart trainings are; share of a metric's variance that no other metric explains."""
+BLOCK, RIDGE, ODD = 5, 1e-6, 7.0
+"""Episodes of a curve that are taken together; what is added to the variances of their means; standard errors that one
+metric may lie from what the others say of it: all but one in a hundred of the committed trainings keep to that."""
 OUTCOMES = ("equal", "plausible", "differs")
 TOGETHER = "with the others of its cell too far apart"
 
@@ -117,6 +122,27 @@ def hotelling(difference: np.ndarray, scatter: np.ndarray) -> float:
     return float(fdtrc(p, n - p, unit @ np.linalg.solve(covariance, unit) * (n - p) / (n * p)))
 
 
+def odd(metrics: np.ndarray, curve: np.ndarray) -> float:
+    """Largest distance of a held-out metric from what the others say of it along a curve, in standard errors.
+
+    metrics : (metrics,) float
+        In the order of `METRICS`. Left out: what is constant, and the reward, which may compare with a device's past.
+    curve : (episodes, metrics) float
+        How the means over `BLOCK` episodes depend on each other, linearly; too few to see it give 0.
+    """
+    blocks = curve[len(curve) % BLOCK :].reshape(-1, BLOCK, len(metrics)).mean(axis=1)
+    centre, spread = blocks.mean(axis=0), blocks.std(axis=0)
+    known = (spread > EQUAL * np.abs(centre)) & ~np.isnan(metrics) & (np.array([*METRICS]) != "reward")
+    n, p = len(blocks), known.sum()
+    if n < 2 * p or not p:
+        return 0.0
+    scaled, unit = (blocks - centre)[:, known] / spread[known], (metrics - centre)[known] / spread[known]
+    precision = np.linalg.inv(scaled.T @ scaled / n + RIDGE * np.eye(p))
+    distances = precision @ unit / np.sqrt(np.diag(precision))
+    variances = BLOCK / EVALUATION + (1.0 + unit @ precision @ unit - distances**2) / n
+    return float(np.max(np.abs(distances) / np.sqrt(variances)) * np.sqrt((n - p) / n))
+
+
 def _among_seeds(difference: np.ndarray, others: np.ndarray, scatter: np.ndarray) -> float:
     """Chance of the largest difference, given the spread of other seeds or of the curves (Bonferroni over metrics)."""
     if len(others) < 3:
@@ -169,6 +195,8 @@ def judge(record: Record, again: dict[str, Any], learned: bool) -> Judgement:
     if parted is None:
         return Judgement(difference, None, np.nan, "differs", "the same training, other metrics")
     chance = _chance(record, again, curve, parted)
+    if any(odd(row, record.curve) > ODD for row in record.rows[record.rows.index == "sampled"].to_numpy(float)):
+        return Judgement(difference, parted, chance, "differs", "its metrics do not go together as along its own curve")
     unlikely = chance < ERROR_RATE
     outcome, why = ("differs", "farther apart than trainings part") if unlikely else ("plausible", "")
     return Judgement(difference, parted, chance, outcome, why)
