@@ -393,6 +393,35 @@ def test_a_rule_is_as_good_only_where_that_is_shown(spread, verdict):
     assert found == verdict and evidence.endswith(said[verdict])
 
 
+def test_of_many_rules_one_is_as_good_only_if_it_is_sure():
+    """Of all rules one is as good at p = .01: with so many, one would be by chance. The coin is one, by itself."""
+    noise = scipy.stats.zscore(np.random.default_rng(2).normal(size=10), ddof=1)
+    toppo, near = 20.0 + noise, -0.85 * np.ones(10) + noise
+    assert (
+        0.025 / len(Facts(reading({}), DECLARED).rules)
+        < scipy.stats.ttest_1samp(near, 0.2, alternative="less").pvalue
+        < 0.025
+    )
+    far = [(rule, np.nan, toppo - 5.0 + 0.1 * noise) for rule in Facts(reading({}), DECLARED).rules if rule != "frugal"]
+    base = [("toppo", np.nan, toppo), ("dqn", np.nan, toppo - 9.0), *far]
+    better = Better(("reward",), ({"method": "toppo"},), ({"method": "dqn"},))
+    found, evidence = better.decide(rewards([*base, ("frugal", np.nan, toppo - near)]))
+    assert found == UNDECIDED and evidence.endswith("; perhaps as good without learning: frugal")
+    coins = [("mixture-random", 0.7, toppo - near), ("mixture-random", 0.8, toppo - 5.0)]
+    found, evidence = better.decide(rewards([*base, ("frugal", np.nan, toppo - 5.0 + 0.2 * noise), *coins]))
+    assert found == MATCHED and evidence.endswith("; as good without learning: best-coin")
+
+
+def test_a_coin_that_some_seeds_lack_is_not_chosen():
+    toppo = np.array([9.0, 10.0, 11.0])
+    coins = [("mixture-random", 0.7, toppo), ("mixture-random", 0.9, [np.nan, 99.0, np.nan])]
+    facts = rewards([("toppo", np.nan, toppo), *coins])
+    assert facts.values("table_iv.csv", {"method": "best-coin"}, "reward").to_list() == toppo.tolist()
+    lacking = [("mixture-random", 0.7, [np.nan, 1.0, 1.0]), ("mixture-random", 0.9, [1.0, np.nan, 1.0])]
+    facts = rewards([("toppo", np.nan, toppo), *lacking])
+    assert facts.values("table_iv.csv", {"method": "best-coin"}, "reward").empty
+
+
 def test_the_best_coin_is_chosen_on_the_other_seeds():
     """One coin is best on two seeds of three by far, and yet the other is chosen for the two: no seed sees itself."""
     toppo = np.array([9.0, 10.0, 11.0])
@@ -402,10 +431,9 @@ def test_the_best_coin_is_chosen_on_the_other_seeds():
     assert chosen.to_dict() == {0: 0.0, 1: 0.0, 2: 0.0}
     better = Better(("reward",), ({"method": "toppo"},), ({"method": "dqn"},))
     assert better.decide(facts)[0] == REPRODUCED
-    level = [("mixture-random", 0.7, toppo), ("mixture-random", 0.8, toppo - 5.0)]
-    facts = rewards([("toppo", np.nan, toppo), ("dqn", np.nan, toppo - 9.0), *level])
-    assert better.decide(facts) == (MATCHED, better.decide(facts)[1])
-    assert better.decide(facts)[1].endswith("; as good without learning: best-coin")
+    level = [("mixture-random", 0.7, toppo), ("mixture-random", 0.8, toppo - 5.0), ("random", np.nan, toppo - 10.0)]
+    found, evidence = better.decide(rewards([("toppo", np.nan, toppo), ("dqn", np.nan, toppo - 9.0), *level]))
+    assert found == MATCHED and evidence.endswith("; as good without learning: best-coin")
 
 
 def test_a_rule_that_is_as_good_elsewhere_or_drops_more_or_coordinates_does_not_match():

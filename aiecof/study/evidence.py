@@ -22,7 +22,7 @@ FEWEST = 3
 MARGIN, SHARE = 0.01, 0.005
 """What no one would miss: this share of TOPPO's gain over Random; for a measure between 0 and 1 at least `SHARE`."""
 BEST_COIN = "best-coin"
-"""Whose share at home is, for each seed, the one that earns most on the other seeds of its arm."""
+"""Whose share at home is, for each seed, the one that earns most on the other seeds; only arms have several coins."""
 SHARES = ("drop_rate", "load", "local_share", "success_rate", IMBALANCE)
 
 SWEEPS = (*(f"figure_{part}.csv" for part in ("3a", "3b", "3c", "4", "7", "8", "9")), "ablation.csv")
@@ -220,6 +220,11 @@ class Comparison:
         return one_sided(self._gains - self.margin)
 
     @property
+    def not_far_ahead(self) -> float:
+        """One-sided p value of an advantage below the margin, or of none."""
+        return one_sided(self.margin - self._gains)
+
+    @property
     def behind(self) -> float:
         """One-sided p value of a difference beyond the margin on the other side."""
         return one_sided(-self._gains - self.margin)
@@ -240,8 +245,10 @@ class Comparison:
 
 
 def _best_of_others(coins: pd.DataFrame) -> pd.DataFrame:
-    """For each seed the coin that earns most on the other seeds."""
-    earned = coins.pivot(index="seed", columns="share", values="reward")
+    """For each seed the coin that earns most on the other seeds, of those that all seeds have."""
+    earned = coins.pivot(index="seed", columns="share", values="reward").dropna(axis=1)
+    if earned.empty:
+        return coins[:0]
     best = {seed: earned.drop(seed).mean().idxmax() for seed in earned.index}
     return coins[coins["share"] == coins["seed"].map(best)]
 

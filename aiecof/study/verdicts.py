@@ -10,9 +10,9 @@ A verdict is the first of these that applies (the plan says why):
 4. `UNTESTABLE`: all methods of several comparisons lie within the margin of each other.
 5. `REFUTED`, `EQUIVALENT`, `UNDECIDED`: one of the comparisons lies beyond the margin on the other side; two one-sided
    tests place it within the margin; or not all are shown to hold. Each after Holm's correction over the comparisons.
-6. `MATCHED`: all hold for TOPPO, but a rule on a device's own information or less, or the best coin, is shown to be
-   worse by no more than the margin, in what the claim is about and in dropped tasks. While a rule is neither shown to
-   be as good nor shown to be worse, the claim is `UNDECIDED`.
+6. `MATCHED`: all hold for TOPPO, but the best coin, or a rule on a device's own information or less (after Holm's
+   correction over the rules), is shown to be worse by no more than the margin, in what the claim is about and in
+   dropped tasks. While one is neither shown to be as good nor shown to be worse, the claim is `UNDECIDED`.
 7. `REPRODUCED`: all hold and so does the size, if one is printed: our interval lies within `SIZE` of it. A size that is
    printed as a percentage of a reward cannot be met, because rewards have no zero.
 8. `DIRECTION`: otherwise.
@@ -98,21 +98,24 @@ def _meets(printed: float, interval: Interval) -> bool:
 
 
 def _rules(facts: Facts, table: str, metrics: Iterable[str], at: Iterable[Where]) -> tuple[list[str], list[str]]:
-    """Rules that are as good as TOPPO at all settings, in these metrics and in dropped tasks; and those that may be."""
-    as_good, may_be = [], []
+    """Rules that are as good as TOPPO at all settings, in these metrics and in dropped tasks; and those that may be.
+
+    The best coin is the one that the plan compares with; the others are corrected for their number.
+    """
+    chances, may_be = {}, []
     for rule in (*facts.rules, BEST_COIN):
         try:
             pairs = [
                 facts.compare(table, metric, TOPPO | setting, {"method": rule} | setting)
                 for metric, setting in product({*metrics, "drop_rate"}, at)
             ]
-        except NoResults:  # the sweeps do not hold every rule
+        except NoResults:  # the sweeps do not hold every rule, and no coin that was chosen
             continue
-        if all(pair.advantage.high <= pair.margin for pair in pairs):
-            as_good.append(rule)
-        elif not _any(pair.far_ahead for pair in pairs):
-            may_be.append(rule)
-    return as_good, may_be
+        chances[rule] = max(pair.not_far_ahead for pair in pairs)
+        may_be += [] if _any(pair.far_ahead for pair in pairs) else [rule]
+    coin = [chances.pop(BEST_COIN, 1.0)]
+    sure = dict(zip((*chances, BEST_COIN), holm([*chances.values()]) + coin, strict=True))
+    return [rule for rule, chance in sure.items() if chance < LEVEL], may_be
 
 
 class Test(Protocol):

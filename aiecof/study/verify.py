@@ -12,10 +12,10 @@ trainings part, and up to there their curves are the same to the last digit. So 
   curves have once they have parted; for greedy actions, each difference has to be within the spread of the cell's other
   seeds or of the curves. With itself: the held-out metrics go together as they do along the record's own curve (`odd`).
 
-A genuine training comes out as *differs* in at most `ERROR_RATE` of the trials that part, by each of the two. Those of
-a cell are also judged together, by Fisher's method, at the same rate. *Plausible* is no proof: trainings that have
-parted may end far apart, and metrics of another method that go together pass. Only a processor like the recorded one
-tells.
+A genuine training comes out as *differs* in about `ERROR_RATE` of the trials that part, by each of the two (the second
+more often on `balanced`, less elsewhere). Those of a cell are also judged together, by Fisher's method, at the same
+rate. *Plausible* is no proof: trainings that have parted may end far apart, and metrics of another method that go
+together pass, and so may those of greedy actions. Only a processor like the recorded one tells.
 """
 
 import hashlib
