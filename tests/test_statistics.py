@@ -12,7 +12,9 @@ from aiecof.study.statistics import (
     one_sided,
     paired_difference,
     probability_of_improvement,
+    proved,
     rank_correlation,
+    told_apart,
 )
 
 pytestmark = pytest.mark.filterwarnings("error")  # SciPy warns where it answers NaN: no input here may lead there
@@ -167,3 +169,15 @@ def test_holm_by_hand():
 def test_bad_settings_of_a_bootstrap_are_refused(field, value):
     with pytest.raises(InvalidInput, match=field):
         probability_of_improvement([], [], **{field: value})
+
+
+def test_what_is_proved_among_many_is_what_holm_leaves():
+    """Alone two hold, at p = .01 and .002; of three too, the larger one times two; of four to either side only one."""
+    noise = scipy.stats.zscore(np.random.default_rng(3).normal(size=10), ddof=1)
+    a, b = noise + 0.885, noise + 1.2
+    chances = [scipy.stats.ttest_1samp(values, 0, alternative="greater").pvalue for values in (a, b)]
+    assert 0.0083 < chances[0] < 0.0125 and chances[1] < 0.003
+    assert proved([a, b, noise]) == [True, True, False] and proved([a, a, noise]) == [False, False, False]
+    assert proved([a]) == [True] and proved([]) == told_apart({}) == []
+    assert told_apart({"a": a, "low": -b, "none": noise, "nor": noise - 0.1}) == ["low"]
+    assert told_apart({"a": a, "low": -b}) == ["a", "low"]
