@@ -15,8 +15,8 @@ from aiecof.drawing.style import called, number
 from aiecof.metrics import METRICS
 from aiecof.study.statistics import Interval
 
-MOST = 6
-"""Columns, that of the names among them."""
+MOST, LONG = 6, 40
+"""Columns, that of the names among them; letters of a name that may go on in the next line."""
 
 
 def decimals(half: float) -> int:
@@ -77,7 +77,8 @@ def html_table(rows: pd.DataFrame, caption: str, name: str = "", best: Mapping[s
         if grouped and group != last:
             body += f"<tr class='group'><th colspan='{len(rows.columns) + 1}'>{escape(called(group))}</th></tr>"
             last = group
-        body += f"<tr><th scope='row'>{escape(called(label))}</th>"
+        said = called(label)
+        body += f"<tr><th scope='row'{' class=words' if len(said) > LONG else ''}>{escape(said)}</th>"
         for column, value in zip(rows, row, strict=True):
             text = _cell(value, places[column])
             text = f"<b>{text}</b>" if k in marked.get(column, ()) else text
