@@ -119,8 +119,7 @@ class Facts:
             wanted["arm"] = self.arm.removesuffix(f"-{scenario}")
         if coin := where.get("method") == BEST_COIN:
             del wanted["method"]
-        if coin or "share" in rows:
-            rows = rows[rows["share"].notna() == coin] if "share" in rows else rows[:0]
+        rows = rows[rows["share"].notna() == coin] if "share" in rows else rows[: 0 if coin else None]
         rows = rows[np.all([rows[name] == value for name, value in wanted.items()], axis=0)]
         return _best_of_others(rows) if coin and rows["seed"].nunique() > 1 else rows
 
