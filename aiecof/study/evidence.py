@@ -121,7 +121,7 @@ class Facts:
             del wanted["method"]
         rows = rows[rows["share"].notna() == coin] if "share" in rows else rows[: 0 if coin else None]
         rows = rows[np.all([rows[name] == value for name, value in wanted.items()], axis=0)]
-        return _best_of_others(rows) if coin and rows["seed"].nunique() > 1 else rows
+        return best_of_others(rows) if coin and rows["seed"].nunique() > 1 else rows
 
     def values(self, table: str, where: Where, metric: str) -> pd.Series:
         """One number a seed, without NaN."""
@@ -243,8 +243,8 @@ class Comparison:
         return f"{levels}, advantage {in_words(self.advantage)}"
 
 
-def _best_of_others(coins: pd.DataFrame) -> pd.DataFrame:
-    """For each seed the coin that earns most on the other seeds, of those that all seeds have."""
+def best_of_others(coins: pd.DataFrame) -> pd.DataFrame:
+    """Of rows with `seed`, `share` and `reward`, for each seed that of the coin which earns most on the other seeds."""
     earned = coins.pivot(index="seed", columns="share", values="reward").dropna(axis=1)
     if earned.empty:
         return coins[:0]
