@@ -88,6 +88,16 @@ def test_where_numbers_come_from_has_the_lengths_of_the_trainings_themselves():
     assert f"trained for {grids.LONG_TRAINING} episodes; `knowing`" in found and found.count("trained for") == 2
 
 
+def test_where_numbers_come_from_counts_the_cells_that_have_any(tmp_path):
+    results = tmp_path / "results"
+    shutil.copytree(RESULTS, results, ignore=shutil.ignore_patterns("paper"))
+    assert "`figure_4`: 5 of 5 declared seeds in each of 40 cells, " in figures.provenance("figure_4", results=results)
+    table = results / "figure_4.csv"
+    rows = pd.read_csv(table)
+    rows[rows["kind"].eq("A") & ~(rows["seed"].gt(2) & rows["tasks"].eq(20))].to_csv(table, index=False)
+    assert "`figure_4`: 3 to 5 of 5 declared seeds in 20 of 40 " in figures.provenance("figure_4", results=results)
+
+
 def drawn_stamp(results):
     """The mark that `stamp` leaves on a figure of Fig. 3(b)."""
     plt.figure()

@@ -126,10 +126,15 @@ def _doubts(names: Iterable[str], results: Path | None) -> list[str]:
     return [f"{name} is not up to date ({doubt})" for name in names if (doubt := condition(name, results))]
 
 
+def _counts(rows: pd.DataFrame) -> pd.Series:
+    """Seeds of each cell of an experiment that has any among some rows."""
+    labels = [name for name in rows if name not in ("seed", "run", "wall_time", *LABELS)]
+    return rows.groupby(labels, dropna=False)["seed"].nunique()
+
+
 def _seeds(rows: pd.DataFrame) -> str:
     """How many seeds the settings in some rows of an experiment have: a number, or the least and the most."""
-    labels = [name for name in rows if name not in ("seed", "run", "wall_time", *LABELS)]
-    counts = rows.groupby(labels, dropna=False)["seed"].nunique()
+    counts = _counts(rows)
     return " to ".join(str(count) for count in sorted({counts.min(), counts.max()}))
 
 
@@ -139,8 +144,10 @@ def provenance(*names: str, results: Path | None = None) -> str:
     for name in names:
         rows, experiment = table(name, results), declared(name, results)
         trained = sorted(episodes for episodes in lengths.reindex(rows["run"]).dropna().unique() if episodes)
+        begun = len(_counts(rows))
+        where = "each of " if begun == experiment.cells else f"{begun} of "
         parts.append(
-            f"`{name}`: {_seeds(rows)} of {experiment.seeds} declared seeds in each of {experiment.cells} cells, "
+            f"`{name}`: {_seeds(rows)} of {experiment.seeds} declared seeds in {where}{experiment.cells} cells, "
             f"{len(rows)} trials, {rows['wall_time'].sum() / 3600:.1f} hours of computing"
             + f", trained for {' or '.join(f'{episodes:.0f}' for episodes in trained)} episodes"
             * bool(trained)
