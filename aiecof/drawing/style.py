@@ -75,6 +75,20 @@ NETWORKS = {
     "table-iii": "network of Table III",
 }
 """Scenario -> what it is called: `fitted` can do all work at home, `balanced` only with the servers' help."""
+CHANGES = {
+    "printed": "",
+    "shown": "mean shown",
+    "spent": "energy until a drop",
+    "extended": "more seen",
+    "mended": "mended reward",
+}
+"""Arm of the plan -> what is not as printed in it."""
+ARMS = {
+    f"{arm}-{name}": f"{NETWORKS[name]}, {change}" if change else NETWORKS[name]
+    for arm, change in CHANGES.items()
+    for name in ("plain", "nine-rows")
+}
+"""Arm on a network -> what it is called."""
 METHODS = NAMES | {
     "double-dqn": "Double DQN",
     "dueling-dqn": "Dueling DQN",
@@ -102,8 +116,8 @@ METHODS = NAMES | {
 
 
 def called(name: object) -> str:
-    """A method or a network by its name in words; anything else as it is."""
-    return METHODS.get(name) or NETWORKS.get(name) or str(name)
+    """A method, a network or an arm by its name in words; anything else as it is."""
+    return METHODS.get(name) or NETWORKS.get(name) or ARMS.get(name) or str(name)
 
 
 def number(value: float, form: str) -> str:

@@ -136,9 +136,10 @@ def _remedy() -> str:
     return "`pip install --force-reinstall aiecof` restores what belongs to the package"
 
 
-def code_state(package: Path = PACKAGE) -> str:
+def code_state(package: Path | None = None) -> str:
     """Hash of the code that names trials, without its docstrings, comments and blank lines."""
-    found = [path for name in NAMING for path in ((package / name).rglob("*") if "." not in name else [package / name])]
+    places = [(package or PACKAGE) / name for name in NAMING]
+    found = [path for place in places for path in (place.rglob("*") if not place.suffix else [place])]
     content = [line for path in sorted(found) if path.suffix in (".py", ".toml") for line in _bare(path)]
     return hashlib.sha256("\n".join(content).encode()).hexdigest()[:16]
 

@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from aiecof.drawing.style import GREY, METHODS, WIDTH, called, styled
+from aiecof.drawing.style import ARMS, GREY, METHODS, WIDTH, called, styled
 from aiecof.study import verdicts
 from aiecof.study.claims import Verdict
 from aiecof.study.statistics import mean_interval
@@ -72,9 +72,10 @@ def strip(found: Iterable[Verdict], page: str = "../notebooks/claims.html") -> s
 
 
 def _in_words(text: str) -> str:
-    """What a verdict rests on, with methods by their names and minus signs."""
+    """What a verdict rests on, with methods and arms by their names and minus signs."""
     text = re.sub(r"(?<![\w-])-(?=\d)", "\N{MINUS SIGN}", text)
-    names = {key: re.sub(", (.+)", r" (\1)", name) for key, name in METHODS.items()}  # they stand in lists
+    text = re.sub(r"\b(\w+)=(?=[\d.])", r"at \1 ", text)
+    names = {key: re.sub(", (.+)", r" (\1)", name) for key, name in (METHODS | ARMS).items()}  # they stand in lists
     return re.sub(r"[a-z][a-z0-9-]*", lambda word: names.get(word[0], word[0]), text)
 
 

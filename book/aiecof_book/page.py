@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from aiecof import __version__
 from aiecof.checks import InvalidInput
 from aiecof.drawing import figures
-from aiecof.drawing.style import COLOURS, RC, in_style, number
+from aiecof.drawing.style import COLOURS, RC, called, in_style, number
 from aiecof.metrics import ANY
 from aiecof.study import claims
 from aiecof.study.curves import MEASURES
@@ -268,6 +268,6 @@ def provenance(*experiments: str, place: str = "", note: str = "", arm: str = PR
         facts = Facts.of(arm=arm)
         found = [claims.decide(claim, facts) for claim in claims.CLAIMS if claim.place.startswith(place)]
         verdicts = "; ".join(f"*{entry.claim.statement}* {entry.verdict}" for entry in found)
-        lines.append(f"Claims on `{arm}`: {verdicts}. [What the verdicts mean](claims.ipynb)")
+        lines.append(f"Claims on the {called(arm)}: {verdicts}. [What the verdicts mean](claims.ipynb)")
     body = "".join(f"<p>{line if line.startswith('Data') else _inline(line)}</p>" for line in lines)
     _show_html(f'<details class="provenance"><summary>Where this comes from</summary>{body}</details>')
