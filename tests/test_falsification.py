@@ -211,6 +211,16 @@ def test_a_forged_record_is_noticed(recorded, trained, forged):
     assert noticed(recorded, trained, forged) > 0.95
 
 
+def test_a_forged_training_curve_is_not_equal(trained):
+    """All that is said of how fast a method learns rests on curves: metrics that agree do not vouch for them."""
+    for record, again in trained.values():
+        curve = record.curve.copy()
+        curve[len(curve) // 2 :] *= 1.2
+        here = record._replace(curve=curve, made_by=verify.made_by())
+        assert verify.judge(here, again, learned=True).outcome == "differs"
+        assert verify.judge(record._replace(curve=curve, made_by={}), again, learned=True).outcome != "equal"
+
+
 def parted_trainings(rng, episodes=100, parted=20):
     """Record and recomputation of a training that rounding has parted, as correlated metrics around 1."""
     mixing = rng.normal(size=(len(METRICS), 3)) * 0.05

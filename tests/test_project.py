@@ -358,8 +358,9 @@ def test_files_and_functions_are_short():
     assert not long_files and not [entry for entry in functions if entry[-1] > 40]
 
 
-# The paper's own network and study took 2,000 and 3,200 lines; what goes beyond the paper came on top of that.
-@pytest.mark.parametrize("folder, most", [("aiecof.system", 2400), ("aiecof.study", 3400)])
+# The paper's own network and study took 2,000 and 3,200 lines; what goes beyond the paper came on top of that, and so
+# did evidence that names what decides a verdict.
+@pytest.mark.parametrize("folder, most", [("aiecof.system", 2400), ("aiecof.study", 3500)])
 def test_folder_stays_small(folder, most):
     assert sum(len(text.splitlines()) for name, text in SOURCES.items() if f"{name}.".startswith(f"{folder}.")) <= most
 

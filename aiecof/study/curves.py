@@ -1,4 +1,4 @@
-"""Measures of a training curve, and of the devices' loads: less is better in all of them."""
+"""Measures of a training curve, and of the devices' loads."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +10,9 @@ from aiecof.checks import InvalidInput, check_calls
 from aiecof.metrics import METRICS, SHARE, Metric
 from aiecof.study.store import experiment_table, read_table
 
-FINAL, SMOOTH, NEAR, EARLY = 20, 5, 0.95, 40
-"""Episodes of the final level, of a moving mean; share of the gain that is near-optimal; episodes that are early."""
+FINAL, SMOOTH, NEAR, EARLY, NOISE = 20, 5, 0.95, 40, 3.0
+"""Episodes of the final level, of a moving mean; share of the gain that is near-optimal; episodes that are early;
+standard errors within which a moving mean cannot be told from the final level."""
 
 
 def _check_curve(rewards: np.ndarray, least: int) -> None:
@@ -26,13 +27,24 @@ def episodes_to_near_optimal(rewards: np.ndarray) -> float:
         Of the training episodes, above Random's reward on the same network. The way of a training that ends below
         Random leads down.
 
-    One more than there are if that never lasts.
+    Where the noise of single episodes, from the differences of successive ones in the second half, is so large that a
+    moving mean at the final level would often lie below these 95 %, `NOISE` standard errors below that level are near
+    enough. One more than there are if that never lasts.
     """
     _check_curve(rewards, FINAL)
     level = rewards[-FINAL:].mean()
+    noise = np.diff(rewards[len(rewards) // 2 :]).std() / 2.0**0.5
+    near = max((1.0 - NEAR) * abs(level), NOISE * noise * (1.0 / SMOOTH + 1.0 / FINAL) ** 0.5)
     smooth = np.convolve(rewards, np.full(SMOOTH, 1.0 / SMOOTH), "valid")
-    below = np.flatnonzero(np.sign(level) * smooth < NEAR * abs(level))
+    below = np.flatnonzero(np.sign(level) * (smooth - level) < -near)
     return float(SMOOTH + (below[-1] + 1 if below.size else 0))
+
+
+def lead_over_near(rewards: np.ndarray) -> float:
+    """How far the `FINAL` episodes after the early ones are, in the mean, beyond 95 % of the way to the final level."""
+    _check_curve(rewards, EARLY + FINAL)
+    level = rewards[-FINAL:].mean()
+    return float(np.sign(level) * (rewards[EARLY : EARLY + FINAL].mean() - NEAR * level))
 
 
 def roughness(rewards: np.ndarray) -> float:
@@ -53,6 +65,7 @@ def late_roughness(rewards: np.ndarray) -> float:
 
 CURVES: dict[str, Callable[[np.ndarray], float]] = {
     "soon": episodes_to_near_optimal,
+    "near": lead_over_near,
     "rough": roughness,
     "early_rough": early_roughness,
     "late_rough": late_roughness,
@@ -63,6 +76,7 @@ IMBALANCE = "imbalance"
 MEASURES: dict[str, Metric] = METRICS | {
     "success_rate": Metric("Success rate", "share of tasks that succeed", "", 1, SHARE),
     "soon": Metric("Episodes to near-optimal", "episodes to near-optimal", "", -1),
+    "near": Metric("Lead over near-optimal", "reward beyond 95 % of the way", "reward", 1),
     "rough": Metric("Roughness", "roughness", "reward", -1),
     "early_rough": Metric("Early roughness", "roughness early in the training", "reward", -1),
     "late_rough": Metric("Late roughness", "roughness late in the training", "reward", -1),

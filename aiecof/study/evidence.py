@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from aiecof.checks import check_choice
-from aiecof.study.curves import CURVES, IMBALANCE, MEASURES
+from aiecof.checks import InvalidInput, check_choice
+from aiecof.study.curves import CURVES, EARLY, FINAL, IMBALANCE, MEASURES
 from aiecof.study.grids import ARMS, REPRESENTATIVES, VARIANTS
 from aiecof.study.paper import TABLE_IV
 from aiecof.study.statistics import Interval, mean_interval, one_sided
@@ -23,7 +23,7 @@ MARGIN, SHARE = 0.01, 0.005
 """What no one would miss: this share of TOPPO's gain over Random; for a measure between 0 and 1 at least `SHARE`."""
 BEST_COIN = "best-coin"
 """Whose share at home is, for each seed, the one that earns most on the other seeds; only arms have several coins."""
-SHARES = ("drop_rate", "load", "local_share", "success_rate", IMBALANCE)
+SHARES = ("drop_rate", "load", "local_share", "success_rate")
 
 SWEEPS = (*(f"figure_{part}.csv" for part in ("3a", "3b", "3c", "4", "7", "8", "9")), "ablation.csv")
 """Tables that an arm has of its own, if it has them."""
@@ -84,7 +84,8 @@ class Facts:
     def _place(self, table: str, where: Where) -> tuple[str, Where]:
         """Where the arm has what a claim looks for.
 
-        Table IV is its own, and the variants of a memory are methods; sweeps are declared on the printed arm alone.
+        Table IV is its own, and so is a TOPPO that is trained to the end; the variants of a memory are methods; sweeps
+        are declared on the printed arm alone.
         """
         own = ARM_NAMES[self.arm].table
         if own == "table_iv.csv" or table not in SWEEPS:
@@ -93,10 +94,12 @@ class Facts:
             return "memory.csv", {"method": VARIANTS[where["variant"]][0]}
         if own != "arm_printed.csv":
             raise NoResults(f"{self.arm}: its sweeps are not declared")
+        if where.get("stage") == "late":
+            return own, {"method": "toppo"}
         return f"printed_{table}", where
 
     def there(self, table: str, settings: Iterable[Where]) -> list[Where]:
-        """Those of some settings whose numbers the arm's table has: the arms have other points than the first sweeps.
+        """Those of some settings of whose numbers the arm has enough seeds: it has other points than the first sweeps.
 
         What has to be there in any case, such as a method, is no number.
         """
@@ -104,11 +107,22 @@ class Facts:
         numbers = [{key: value for key, value in where.items() if not isinstance(value, str)} for where in settings]
         if not any(numbers):
             return settings
-        rows = self.table(self._place(table, {})[0])
-        found = [w for w, n in zip(settings, numbers, strict=True) if all((rows[k] == v).any() for k, v in n.items())]
+        seeds = [self.rows(table, where)["seed"].nunique() for where in numbers]
+        found = [where for where, count in zip(settings, seeds, strict=True) if count >= FEWEST]
         if not found:
-            raise NoResults(f"{self.arm}: results/{table} has no {', '.join(map(_named, settings))}")
+            raise NoResults(f"{self.arm}: {self.file(table)} has too few seeds of {', '.join(map(named, settings))}")
         return found
+
+    def file(self, table: str, where: Where | None = None) -> str:
+        """Where in the results the arm has a table."""
+        return f"results/{self._place(table, where or {})[0]}"
+
+    def expects(self, table: str, rule: str) -> bool:
+        """Whether a table has to hold a rule: the arm's own has all, a sweep those it has; and coins, if it has any."""
+        rows = self.table(self._place(table, {})[0])
+        if rule == BEST_COIN:
+            return "share" in rows and bool(rows["share"].notna().any())
+        return table == "table_iv.csv" or rule in set(rows["method"])
 
     def rows(self, table: str, where: Where) -> pd.DataFrame:
         """The rows of a table with these labels, on the arm."""
@@ -121,13 +135,18 @@ class Facts:
             del wanted["method"]
         rows = rows[rows["share"].notna() == coin] if "share" in rows else rows[: 0 if coin else None]
         rows = rows[np.all([rows[name] == value for name, value in wanted.items()], axis=0)]
-        return best_of_others(rows) if coin and rows["seed"].nunique() > 1 else rows
+        return best_of_others(rows) if coin and len(rows) else rows
 
     def values(self, table: str, where: Where, metric: str) -> pd.Series:
         """One number a seed, without NaN."""
         key = (table, tuple(where.items()), metric)
         if key not in self._values:
-            self._values[key] = self._measure(self.rows(table, where).set_index("seed"), metric)
+            rows = self.rows(table, where).set_index("seed")
+            if rows.index.has_duplicates:
+                raise InvalidInput(
+                    "where", named(where), f"labels that leave one row a seed of {self.file(table, where)}"
+                )
+            self._values[key] = self._measure(rows, metric)
         return self._values[key]
 
     def _measure(self, rows: pd.DataFrame, metric: str) -> pd.Series:
@@ -144,36 +163,38 @@ class Facts:
         grouped = curves[curves["run"].isin(runs)].sort_values("episode").groupby("run")["reward"]
         found = {run: curve.to_numpy(float) for run, curve in grouped}
         known = {seed: found[run] - random[seed] for seed, run in runs.items() if run in found and seed in random}
-        return pd.Series({seed: measure(rewards) for seed, rewards in known.items()}, dtype=float)
+        whole = {
+            seed: curve for seed, curve in known.items() if len(curve) >= EARLY + FINAL and np.isfinite(curve).all()
+        }
+        return pd.Series({seed: measure(curve) for seed, curve in whole.items()}, dtype=float)
 
     def sample(self, table: str, where: Where, metric: str) -> np.ndarray:
         """`values` of enough seeds."""
         values = self.values(table, where, metric)
         if len(values) < FEWEST:
-            raise NoResults(f"{self.arm}, {_named(where)}: fewer than {FEWEST} seeds in results/{table}")
+            raise NoResults(f"{self.arm}, {named(where)}: fewer than {FEWEST} seeds in {self.file(table, where)}")
         return values.to_numpy()
 
     def margin(self, metric: str) -> float:
         """Differences below this are none: `MARGIN` of what TOPPO gains over Random, and `SHARE` for shares.
 
-        Of a measure that Random does not have, it is `MARGIN` of TOPPO's own level; without either, 0.
+        Of a measure that Random does not have, it is `MARGIN` of TOPPO's own level.
         """
-        least = SHARE if metric in SHARES else 0.0
         names = ("toppo",) if metric in CURVES or metric == IMBALANCE else ("toppo", "random")
-        try:
-            levels = [self.sample("table_iv.csv", {"method": name}, metric).mean() for name in names]
-        except NoResults:
-            return least
-        return max(MARGIN * abs(float(levels[0] - sum(levels[1:]))), least)
+        samples = [self.values("table_iv.csv", {"method": name}, metric) for name in names]
+        both = pd.concat(samples, axis=1, join="inner").mean()
+        if min(map(len, samples)) < FEWEST:
+            raise NoResults(f"{self.arm}: no margin without {' and '.join(names)} in {self.file('table_iv.csv')}")
+        return max(MARGIN * abs(float(both.iloc[0] - both.iloc[1:].sum())), SHARE if metric in SHARES else 0.0)
 
     def compare(self, table: str, metric: str, first: Where, second: Where, sign: float | None = None) -> Comparison:
         """`Comparison` of two selections of rows; without a sign, the first is claimed to be better."""
         pair = [self.values(table, where, metric) for where in (first, second)]
         one, other = pair[0].align(pair[1], join="inner")
         if len(one) < FEWEST:
-            both = f"{_named(first)} and {_named(second)}"
-            raise NoResults(f"{self.arm}, {both}: fewer than {FEWEST} common seeds in results/{table}")
-        label = f"{MEASURES[metric].title.lower()} of {_named(first)} and {_named(second)}"
+            both = f"{named(first)} and {named(second)}"
+            raise NoResults(f"{self.arm}, {both}: fewer than {FEWEST} common seeds in {self.file(table, first)}")
+        label = f"{MEASURES[metric].title.lower()} of {named(first)} and {named(second)}"
         better = sign or MEASURES[metric].better
         return Comparison(metric, label, better, one.to_numpy(), other.to_numpy(), self.margin(metric))
 
@@ -203,10 +224,10 @@ class Comparison:
     def _gains(self) -> np.ndarray:
         return self.sign * (self.first - self.second)
 
-    @property
-    def percent(self) -> Interval:
-        """The advantage in percent of the second."""
-        return mean_interval(100.0 * self.sign * (self.first / self.second - 1.0))
+    def percent(self, of_first: bool = False) -> Interval:
+        """The advantage in percent of the second, or of the first; NaN if there is a 0 among them."""
+        whole = np.abs(self.first if of_first else self.second)
+        return mean_interval(100.0 * self._gains / whole) if whole.all() else Interval(np.nan, np.nan, np.nan)
 
     @property
     def ahead(self) -> float:
@@ -244,9 +265,9 @@ class Comparison:
 
 
 def best_of_others(coins: pd.DataFrame) -> pd.DataFrame:
-    """Of rows with `seed`, `share` and `reward`, for each seed that of the coin which earns most on the other seeds."""
-    earned = coins.pivot(index="seed", columns="share", values="reward").dropna(axis=1)
-    if earned.empty:
+    """Of rows with `seed`, `share`, `reward`, the coin of each seed with all shares that earns most on the others."""
+    earned = coins.pivot(index="seed", columns="share", values="reward").dropna()
+    if len(earned) < 2:
         return coins[:0]
     best = {seed: earned.drop(seed).mean().idxmax() for seed in earned.index}
     return coins[coins["share"] == coins["seed"].map(best)]
@@ -254,9 +275,12 @@ def best_of_others(coins: pd.DataFrame) -> pd.DataFrame:
 
 def in_words(interval: Interval) -> str:
     """A mean and its interval."""
+    if np.isnan(interval.mean):
+        return "none, since a value is 0:"
     return f"{interval.mean:.4g} [{interval.low:.4g}, {interval.high:.4g}]"
 
 
-def _named(where: Where) -> str:
+def named(where: Where) -> str:
+    """Labels in words."""
     words = ("method", "variant", "stage", "kind", "arm")
     return " ".join(str(value) if name in words else f"{name}={value:g}" for name, value in where.items())

@@ -12,7 +12,7 @@ A verdict is the first of these that applies (the plan says why):
    tests place it within the margin; or not all are shown to hold. Each after Holm's correction over the comparisons.
 6. `MATCHED`: all hold for TOPPO, but the best coin, or a rule on a device's own information or less (after Holm's
    correction over the rules), is shown to be worse by no more than the margin, in what the claim is about and in
-   dropped tasks. While one is neither shown to be as good nor shown to be worse, the claim is `UNDECIDED`.
+   dropped tasks. While one is neither shown to be as good nor shown to be worse, or is missing, it is `UNDECIDED`.
 7. `REPRODUCED`: all hold and so does the size, if one is printed: our interval lies within `SIZE` of it. A size that is
    printed as a percentage of a reward cannot be met, because rewards have no zero.
 8. `DIRECTION`: otherwise.
@@ -20,7 +20,7 @@ A verdict is the first of these that applies (the plan says why):
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import NamedTuple, Protocol
@@ -28,8 +28,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import pandas as pd
 
-from aiecof.study.curves import MEASURES
-from aiecof.study.evidence import BEST_COIN, FEWEST, SHARE, SHARES, Comparison, Facts, NoResults, Where, in_words
+from aiecof.study.curves import CURVES, EARLY, FINAL, MEASURES, NEAR
+from aiecof.study.evidence import BEST_COIN, FEWEST, SHARE, SHARES, Comparison, Facts, NoResults, Where, in_words, named
 from aiecof.study.grids import UNTRAINED
 from aiecof.study.paper import NAMES
 from aiecof.study.statistics import Interval, holm, mean_interval
@@ -73,21 +73,33 @@ def _word(comparisons: list[Comparison]) -> str:
     return REPRODUCED if max(holm([entry.ahead for entry in comparisons])) < LEVEL else UNDECIDED
 
 
-def _summary(arm: str, comparisons: list[Comparison]) -> str:
-    """One clause: how many comparisons hold, and the weakest."""
-    weakest = min(comparisons, key=lambda entry: entry.weakness)
-    begin = f"{arm}, {min(len(entry.first) for entry in comparisons)} seeds: "
+def _summary(arm: str, comparisons: list[Comparison], word: str) -> str:
+    """One clause: how many comparisons hold, and the one that decides, or else the weakest."""
+    shown, what = min(comparisons, key=lambda entry: entry.weakness), "hold, the weakest is"
+    chances = holm([entry.ahead for entry in comparisons])
+    if word == REFUTED:
+        shown, what = min(comparisons, key=lambda entry: entry.behind), "hold, and what refutes is"
+    elif word == EQUIVALENT:
+        shown, what = min(comparisons, key=lambda entry: entry.within), "lie within the margin, surest"
+        chances = holm([entry.within / 2.0 for entry in comparisons])
+    counts = sorted({len(entry.first) for entry in comparisons})
+    begin = f"{arm}, {' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} seeds: "
     if len(comparisons) > 1:
-        held = sum(chance < LEVEL for chance in holm([entry.ahead for entry in comparisons]))
-        begin += f"{held} of {len(comparisons)} comparisons hold, the weakest is "
-    return f"{begin}{weakest}, margin {weakest.margin:.2g}"
+        begin += f"{sum(chance < LEVEL for chance in chances)} of {len(comparisons)} comparisons {what} "
+    return f"{begin}{shown}, margin {shown.margin:.2g}"
 
 
-def _sizes(comparisons: list[Comparison], printed: Sizes) -> list[tuple[float, Interval]]:
+def _points(settings: Sequence[Where], there: Sequence[Where]) -> str:
+    """Which settings were judged, where some are not there; empty if all are."""
+    missing = [named(setting) for setting in settings if setting not in there]
+    return f"; without {', '.join(missing)}" if missing else ""
+
+
+def _sizes(comparisons: list[Comparison], printed: Sizes, of_own: bool) -> list[tuple[float, Interval]]:
     """The printed least and most percentage, each beside ours, and once if they are one."""
     if printed == (None, None):
         return []
-    ours = sorted(entry.percent for entry in comparisons)
+    ours = sorted(entry.percent(of_own) for entry in comparisons)
     pairs = zip(printed, (ours[0], ours[-1]), strict=True)
     return list(dict.fromkeys((size, interval) for size, interval in pairs if size is not None))
 
@@ -100,16 +112,18 @@ def _meets(printed: float, interval: Interval) -> bool:
 def _rules(facts: Facts, table: str, metrics: Iterable[str], at: Iterable[Where]) -> tuple[list[str], list[str]]:
     """Rules that are as good as TOPPO at all settings, in these metrics and in dropped tasks; and those that may be.
 
-    The best coin is the one that the plan compares with; the others are corrected for their number.
+    The best coin is the one that the plan compares with; the others are corrected for their number. None is trained,
+    so that there is nothing to compare in what a training curve says.
     """
     chances, may_be = {}, []
-    for rule in (*facts.rules, BEST_COIN):
+    for rule in () if CURVES.keys() & {*metrics} else (*facts.rules, BEST_COIN):
         try:
             pairs = [
                 facts.compare(table, metric, TOPPO | setting, {"method": rule} | setting)
                 for metric, setting in product({*metrics, "drop_rate"}, at)
             ]
-        except NoResults:  # the sweeps do not hold every rule, and no coin that was chosen
+        except NoResults:
+            may_be += [rule] if facts.expects(table, rule) else []
             continue
         chances[rule] = max(pair.not_far_ahead for pair in pairs)
         may_be += [] if _any(pair.far_ahead for pair in pairs) else [rule]
@@ -131,6 +145,8 @@ class Better(Test):
 
     printed : (least, most)
         The claimed advantage in percent: the smallest and the largest of the comparisons; None if nothing is printed.
+    of_own : bool
+        Whether they are percentages of the winner's value; else of the loser's.
     """
 
     metrics: tuple[str, ...]
@@ -139,6 +155,7 @@ class Better(Test):
     table: str = "table_iv.csv"
     at: tuple[Where, ...] = ({},)
     printed: Sizes = (None, None)
+    of_own: bool = False
 
     def _comparisons(self, facts: Facts) -> Iterator[Comparison]:
         there = [facts.there(self.table, entries) for entries in (self.at, self.winners, self.losers)]
@@ -159,10 +176,11 @@ class Better(Test):
 
     def decide(self, facts: Facts) -> Decision:
         found = list(self._comparisons(facts))
-        sizes = _sizes(found, self.printed)
-        evidence = _summary(facts.arm, found)
-        evidence += "".join(f", {in_words(ours)} % (printed {size:g} %)" for size, ours in sizes) + self._besides(facts)
-        word = _word(found)
+        word, sizes = _word(found), _sizes(found, self.printed, self.of_own)
+        whose = " of its own" if self.of_own else ""
+        evidence = _summary(facts.arm, found, word) + _points(self.at, facts.there(self.table, self.at))
+        evidence += "".join(f", {in_words(ours)} %{whose} (printed {size:g} %)" for size, ours in sizes)
+        evidence += self._besides(facts)
         if word != REPRODUCED:
             return word, evidence
         if self.winners == (TOPPO,):
@@ -193,10 +211,13 @@ class Saves(Test):
         return [gain(facts.printed[self.metric], self.metric, NAMES[rival]) for rival in self.rivals]
 
     def decide(self, facts: Facts) -> Decision:
-        gains = self.gains(facts)
+        gains, of_own = self.gains(facts), False
         for size, entry in zip(self.printed, (min(gains), max(gains)), strict=True):
             low, high = (edge + sign * self.tolerance for edge, sign in ((entry.low, -1), (entry.high, 1)))
-            if size is not None and not low <= size <= high and abs(size - entry.of_own) > self.tolerance:
+            if size is None or low <= size <= high:
+                continue
+            of_own = True
+            if abs(size - entry.of_own) > self.tolerance:
                 own = f"as a share of TOPPO's own value it is {entry.of_own:.2f} %"
                 return (
                     INCONSISTENT,
@@ -209,7 +230,7 @@ class Saves(Test):
                 allowed = f"under Table III at most {most:.1f} % can be saved, with no more drops than in Table IV"
                 return IMPOSSIBLE, allowed
         losers = tuple({"method": rival} for rival in self.rivals)
-        return Better((self.metric,), (TOPPO,), losers, printed=self.printed).decide(facts)
+        return Better((self.metric,), (TOPPO,), losers, printed=self.printed, of_own=of_own).decide(facts)
 
 
 class Gain(NamedTuple):
@@ -261,7 +282,7 @@ def _beyond(facts: Facts, metric: str, value: float) -> str:
     limits = facts.table("print_limits.csv").set_index("name")
     least = float(limits.query("quantity == 'energy'")["limit"].iloc[0])
     if metric == "energy" and value < least:
-        said = f"no policy needs less than {least:.0f} J a slot, with a tenth of it {least / 10.0:.0f} J"
+        said = f"no policy needs less than {least:.0f} J a slot, with a tenth of that capacitance {least / 10.0:.0f} J"
         return f"under Table III and the printed capacitance (R25) {said} (printed {value:g}, without a unit)"
     random, loads = float(facts.printed.loc["Random", "load"]), limits.query("quantity == 'load'")
     allowed = (loads["random"] / random - 1.0).abs().le(SIZE) & loads["limit"].ge(value)
@@ -272,18 +293,16 @@ def _beyond(facts: Facts, metric: str, value: float) -> str:
 
 
 @dataclass(frozen=True)
-class ConvergedBy(Test):
-    """TOPPO's training is near-optimal after so many episodes."""
-
-    episodes: int
+class NearOptimal(Test):
+    """After `EARLY` episodes TOPPO's training has made 95 % of its way: its next ones lie no lower in the mean."""
 
     def decide(self, facts: Facts) -> Decision:
-        sample = facts.sample("table_iv.csv", TOPPO, "soon")
-        ours = mean_interval(sample)
-        evidence = f"{facts.arm}, {len(sample)} seeds: near-optimal after {in_words(ours)} episodes"
-        if ours.high <= self.episodes:
-            return REPRODUCED, evidence
-        return REFUTED if ours.low > self.episodes else UNDECIDED, evidence
+        lead = mean_interval(sample := facts.sample("table_iv.csv", TOPPO, "near"))
+        evidence = (
+            f"{facts.arm}, {len(sample)} seeds: episodes {EARLY + 1} to {EARLY + FINAL} lie {in_words(lead)} above"
+        )
+        evidence += f" {NEAR:.0%} of the way from Random to the last {FINAL}"
+        return REPRODUCED if lead.low >= 0 else REFUTED if lead.high < 0 else UNDECIDED, evidence
 
 
 @dataclass(frozen=True)
@@ -297,16 +316,17 @@ class Grows(Test):
     values: tuple[float, ...]
 
     def decide(self, facts: Facts) -> Decision:
-        settings = facts.there(self.table, [{self.along: value} for value in self.values])
+        asked = [{self.along: value} for value in self.values]
+        settings = facts.there(self.table, asked)
         found = [facts.values(self.table, TOPPO | self.where | setting, self.metric) for setting in settings]
         table, values = pd.concat(found, axis=1, join="inner").to_numpy(), [entry[self.along] for entry in settings]
-        if len(table) < FEWEST:
-            raise NoResults(f"{facts.arm}: fewer than {FEWEST} seeds in results/{self.table}")
+        if len(table) < FEWEST or len(values) < 2:
+            raise NoResults(f"{facts.arm}: fewer than {FEWEST} seeds or two points in {facts.file(self.table)}")
         slopes = np.polyfit(values, table.T, 1)[0] * (max(values) - min(values))
         change, name = mean_interval(slopes), MEASURES[self.metric].title.lower()
-        evidence = f"{facts.arm}, {len(slopes)} seeds: {name} changes by {in_words(change)} over all {self.along}"
         trend = Comparison(self.metric, name, 1.0, slopes, np.zeros(len(slopes)), facts.margin(self.metric))
-        return _word([trend]), evidence
+        evidence = f"{facts.arm}, {len(slopes)} seeds: {name} changes by {in_words(change)} over all {self.along}"
+        return _word([trend]), f"{evidence}, margin {trend.margin:.2g}{_points(asked, settings)}"
 
 
 @dataclass(frozen=True)
@@ -325,7 +345,9 @@ class Unchanged(Test):
             allowed = CHANGE / 100.0 * abs(float(entry.second.mean()))
             found.append(replace(entry, margin=max(allowed, SHARE) if metric in SHARES else allowed))
         largest = max(found, key=lambda entry: abs(entry.advantage.mean) / entry.margin)
-        evidence = f"{facts.arm}: the largest change is {largest.label}: {in_words(largest.advantage)}"
+        seeds = min(len(entry.first) for entry in found)
+        evidence = f"{facts.arm}, {seeds} seeds: the largest change is {largest.label}: {in_words(largest.advantage)}"
+        evidence += f", allowed {largest.margin:.2g}"
         if _any(chance for entry in found for chance in (entry.far_ahead, entry.behind)):
             return REFUTED, evidence
         inside = all(-entry.margin <= entry.advantage.low and entry.advantage.high <= entry.margin for entry in found)

@@ -184,8 +184,8 @@ def judge(record: Record, again: dict[str, Any], learned: bool) -> Judgement:
     parted = int(apart.argmax()) if apart.any() else None
     if parted is not None and parted < FIRST[again["counts"]]:
         return Judgement(difference, parted, np.nan, "differs", "its first episodes are others")
-    if difference <= EQUAL:
-        return Judgement(difference, parted, np.nan, "equal")
+    if difference <= EQUAL and parted is None:
+        return Judgement(difference, None, np.nan, "equal")
     if missing or not learned:
         return Judgement(difference, parted, np.nan, "differs", "it has to be equal")
     if record.made_by == made_by():
