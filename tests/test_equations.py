@@ -78,6 +78,20 @@ def test_pages_have_the_titles_they_show():
     assert {page for _, page in book_anchors(ROOT)} <= titles.keys()
 
 
+def test_a_question_that_is_a_link_is_asked_by_the_page_it_leads_to():
+    """By its title, or by the beginning of it."""
+    titles, wrong = book_titles(ROOT), []
+    for page in titles:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        if page.endswith(".ipynb"):
+            text = "\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"])
+        text = re.sub(r'"\s*\n\s*f?"', "", text)  # strings over several lines
+        for words, target in re.findall(r"\[([^\]\[]+)\?\]\(([\w./-]+\.(?:ipynb|md))", text):
+            asked = titles[(ROOT / page).parent.joinpath(target).resolve().relative_to(ROOT).as_posix()]
+            wrong += [] if asked.startswith(" ".join(words.split())) else [(page, words, asked)]
+    assert len(titles) > 30 and not wrong
+
+
 @EVERY
 def test_the_readings_of_an_equation_are_in_the_ledger(row):
     ledger = LEDGER.read_text(encoding="utf-8")
