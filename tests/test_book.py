@@ -366,10 +366,8 @@ def test_a_long_signature_is_cut_short_and_completed():
 
 
 def test_evidence_names_methods_in_words():
-    assert (
-        cover._in_words("load of toppo capacity=0.5, shown-plain")
-        == "load of TOPPO at capacity 0.5, plain network (mean shown)"
-    )
+    said = cover._in_words("load of toppo at capacity 0.5 and dqn, shown-plain")
+    assert said == "load of TOPPO at capacity 0.5 and DQN, plain network (mean shown)"
     found = cover._in_words("advantage -58.3 [-113, 2.4]; as good: mixture-power-of-two, a2c, printed-plain")
     assert found == "advantage −58.3 [−113, 2.4]; as good: coin (better of two), A2C, plain network"
 

@@ -302,7 +302,7 @@ def test_all_comparisons_have_to_hold():
     read = world(bent({"method": "dqn", "devices": 40}, reward=220), tables=("figure_8",))
     found = verdict_of("devices-many", read)
     assert found.verdict == REFUTED
-    assert "31 of 32" in found.evidence and "dqn devices=40" in found.evidence
+    assert "31 of 32" in found.evidence and "dqn at devices 40" in found.evidence
     assert verdict_of("devices-few", read).verdict == REFUTED  # TOPPO is ahead with 20 devices as well
     actor_critics = both(*(bent({"method": name, "devices": 20}, reward=220) for name in ("ac", "a2c")))
     assert verdict_of("devices-few", world(actor_critics, tables=("figure_8",))).verdict == REPRODUCED
@@ -538,6 +538,9 @@ def test_without_random_there_is_no_margin():
     table = read("table_iv.csv").query("method != 'random' or seed > 0")
     found = verdict_of("energy-ac", lambda name: table if name == "table_iv.csv" else read(name))
     assert found.verdict == UNDECIDED and "no margin without toppo and random" in found.evidence
+    apart = read("table_iv.csv").assign(seed=lambda rows: rows["seed"] + 10 * rows["method"].eq("random"))
+    found = verdict_of("energy-ac", lambda name: apart if name == "table_iv.csv" else read(name))
+    assert found.verdict == UNDECIDED and "no margin without toppo and random" in found.evidence
 
 
 def test_a_rule_that_is_missing_is_not_beaten():
@@ -549,15 +552,28 @@ def test_a_rule_that_is_missing_is_not_beaten():
 
 
 def test_evidence_shows_what_decides():
-    """Energy is far apart and wide, the reward of one rival is what refutes."""
-    change = bent({"method": "dqn", "devices": 40}, reward=220)
-    found = verdict_of("devices-many", world(change, tables=("figure_8",)))
-    assert "what refutes is reward of toppo devices=40 and dqn devices=40" in found.evidence
-    few = world(bent({"devices": 60}), tables=("figure_8",))
-    table = few("figure_8.csv").query("devices != 60 or seed > 1")
-    found = verdict_of("devices-many", lambda name: table if name == "figure_8.csv" else few(name))
-    assert found.verdict == REPRODUCED
-    assert "; without devices=60" in found.evidence
+    """One rival is certainly ahead by little; another's mean is far behind and so uncertain that it is the weakest."""
+    toppo = np.array([9.0, 10.0, 11.0])
+    rows = [("toppo", toppo), ("dqn", toppo + 1.0 + [0.001, 0.0, -0.001]), ("ac", toppo - [60.0, -20.0, 20.0])]
+    facts = rewards([(name, np.nan, values) for name, values in rows])
+    losers = ({"method": "dqn"}, {"method": "ac"})
+    found, evidence = Better(("reward",), ({"method": "toppo"},), losers).decide(facts)
+    pair = [facts.compare("table_iv.csv", "reward", {"method": "toppo"}, loser) for loser in losers]
+    assert found == REFUTED and min(pair, key=lambda entry: entry.weakness) is pair[1]
+    assert "0 of 2 comparisons hold, and what refutes is reward of toppo and dqn" in evidence
+    alike = rewards(
+        [("toppo", np.nan, toppo), ("dqn", np.nan, toppo - [0.001, 0.0, -0.001]), ("ac", np.nan, rows[2][1])]
+    )
+    found, evidence = Better(("reward",), ({"method": "toppo"},), losers).decide(alike)
+    assert found == EQUIVALENT
+    assert "1 of 2 comparisons are within the margin, the surest is reward of toppo and dqn" in evidence
+
+
+def test_evidence_names_the_points_that_are_not_there():
+    read = world(tables=("figure_8",))
+    table = read("figure_8.csv").query("devices != 60 or seed > 1")
+    found = verdict_of("devices-many", lambda name: table if name == "figure_8.csv" else read(name))
+    assert found.verdict == REPRODUCED and "24 of 24" in found.evidence and "; without devices 60" in found.evidence
 
 
 def test_labels_that_leave_two_rows_a_seed_are_an_error():
@@ -570,7 +586,7 @@ def test_labels_that_leave_two_rows_a_seed_are_an_error():
 def test_a_percentage_of_nothing_is_none():
     early = world(both(bent({"stage": "early"}, load=0.0), bent({"stage": "late"}, load=0.79)), tables=("figure_7",))
     found = verdict_of("utilisation-gain", early)
-    assert found.verdict == DIRECTION and "none, since a value is 0" in found.evidence
+    assert found.verdict == DIRECTION and ", no percentage, since a value is 0 (printed 85 %)" in found.evidence
 
 
 def test_what_is_trained_to_the_end_has_all_seeds_of_the_arm():
@@ -595,7 +611,7 @@ def test_near_optimal_after_40_episodes(speed, verdict):
     """1 - exp(-e / s) passes 0.95 at e = 3 s, and a mean of five episodes at most four later."""
     found = verdict_of("near-optimal", in_table_iv(bent({"method": "toppo"}, speed=speed)))
     assert found.verdict == verdict
-    lead = float(found.evidence.split("lie ")[1].split()[0])
+    lead = float(found.evidence.rsplit(": ", 1)[1].split()[0])
     late, final = (206 * (1 - np.exp(-np.arange(first, first + 20) / speed).mean()) + 5.77 for first in (40, 80))
     assert lead == pytest.approx(late - 0.95 * final, abs=0.5)
 
@@ -686,14 +702,14 @@ def test_small_batches_fluctuate(noise, verdict):
     found = verdict_of("batch-best", read, "printed-plain")
     assert found.verdict == REPRODUCED and "4 of 4" in found.evidence
     without = verdict_of("batch-fluctuates", world(tables=("table_iv", "figure_3b")))
-    assert without.verdict == UNDECIDED and "too few seeds of batch_size=16" in without.evidence
+    assert without.verdict == UNDECIDED and "too few seeds of batch size 16" in without.evidence
 
 
 def test_no_change_with_the_servers():
     slow = {"method": "toppo", "capacity": 0.5}
     assert verdict_of("capacity-flat", world(bent(slow, energy=1070), tables=("figure_9",))).verdict == REPRODUCED
     found = verdict_of("capacity-flat", world(bent(slow, energy=800), tables=("figure_9",)))
-    assert found.verdict == REFUTED and "energy of toppo capacity=0.5" in found.evidence
+    assert found.verdict == REFUTED and "energy of toppo at capacity 0.5" in found.evidence
 
 
 @pytest.mark.parametrize(("gain", "slow", "rough", "verdict"), [(50, 20, 5, REPRODUCED), (-50, 2, 0.002, REFUTED)])

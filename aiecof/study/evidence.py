@@ -99,7 +99,7 @@ class Facts:
         return f"printed_{table}", where
 
     def there(self, table: str, settings: Iterable[Where]) -> list[Where]:
-        """Those of some settings of whose numbers the arm has enough seeds: it has other points than the first sweeps.
+        """The settings of whose numbers the arm has enough seeds: it has other points than the first sweeps.
 
         What has to be there in any case, such as a method, is no number.
         """
@@ -157,7 +157,7 @@ class Facts:
         return 1.0 - rows["drop_rate"].dropna() if metric == "success_rate" else rows[metric].dropna()
 
     def _curve_values(self, runs: pd.Series, measure: Callable[[np.ndarray], float]) -> pd.Series:
-        """A measure of each run's training curve, of the seeds for which the curve and Random's reward are there."""
+        """A measure of each run's training curve, where that is long enough and whole, and Random's reward is there."""
         random = self.rows("table_iv.csv", {"method": "random"}).set_index("seed")["reward"]
         curves = self.table("curves.parquet")
         grouped = curves[curves["run"].isin(runs)].sort_values("episode").groupby("run")["reward"]
@@ -182,10 +182,11 @@ class Facts:
         """
         names = ("toppo",) if metric in CURVES or metric == IMBALANCE else ("toppo", "random")
         samples = [self.values("table_iv.csv", {"method": name}, metric) for name in names]
-        both = pd.concat(samples, axis=1, join="inner").mean()
-        if min(map(len, samples)) < FEWEST:
+        both = pd.concat(samples, axis=1, join="inner")
+        if len(both) < FEWEST:
             raise NoResults(f"{self.arm}: no margin without {' and '.join(names)} in {self.file('table_iv.csv')}")
-        return max(MARGIN * abs(float(both.iloc[0] - both.iloc[1:].sum())), SHARE if metric in SHARES else 0.0)
+        level = both.iloc[:, 0] - both.iloc[:, 1:].sum(axis=1)
+        return max(MARGIN * abs(float(level.mean())), SHARE if metric in SHARES else 0.0)
 
     def compare(self, table: str, metric: str, first: Where, second: Where, sign: float | None = None) -> Comparison:
         """`Comparison` of two selections of rows; without a sign, the first is claimed to be better."""
@@ -275,12 +276,11 @@ def best_of_others(coins: pd.DataFrame) -> pd.DataFrame:
 
 def in_words(interval: Interval) -> str:
     """A mean and its interval."""
-    if np.isnan(interval.mean):
-        return "none, since a value is 0:"
     return f"{interval.mean:.4g} [{interval.low:.4g}, {interval.high:.4g}]"
 
 
 def named(where: Where) -> str:
-    """Labels in words."""
-    words = ("method", "variant", "stage", "kind", "arm")
-    return " ".join(str(value) if name in words else f"{name}={value:g}" for name, value in where.items())
+    """Labels in words: whose rows, and at which numbers."""
+    whose = " ".join(value for value in where.values() if isinstance(value, str))
+    numbers = [f"{name.replace('_', ' ')} {value:g}" for name, value in where.items() if not isinstance(value, str)]
+    return " at ".join(filter(None, [whose, ", ".join(numbers)]))

@@ -43,6 +43,7 @@ FOLLOWS, SIZE, CHANGE, LEVEL, ALIKE = 0.1, 0.25, 10.0, 0.025, 0.05
 """Points between two percentages; share of a printed size; percent of a level that count as no change; levels of a
 one-sided test, and of the two that show that methods are alike."""
 TOPPO = {"method": "toppo"}
+NOTHING = Interval(np.nan, np.nan, np.nan)
 Decision = tuple[str, str]
 Sizes = tuple[float | None, float | None]
 
@@ -74,13 +75,13 @@ def _word(comparisons: list[Comparison]) -> str:
 
 
 def _summary(arm: str, comparisons: list[Comparison], word: str) -> str:
-    """One clause: how many comparisons hold, and the one that decides, or else the weakest."""
+    """One clause: how many comparisons hold, and the one that refutes, is surest within the margin, or is weakest."""
     shown, what = min(comparisons, key=lambda entry: entry.weakness), "hold, the weakest is"
     chances = holm([entry.ahead for entry in comparisons])
     if word == REFUTED:
         shown, what = min(comparisons, key=lambda entry: entry.behind), "hold, and what refutes is"
     elif word == EQUIVALENT:
-        shown, what = min(comparisons, key=lambda entry: entry.within), "lie within the margin, surest"
+        shown, what = min(comparisons, key=lambda entry: entry.within), "are within the margin, the surest is"
         chances = holm([entry.within / 2.0 for entry in comparisons])
     counts = sorted({len(entry.first) for entry in comparisons})
     begin = f"{arm}, {' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} seeds: "
@@ -90,7 +91,7 @@ def _summary(arm: str, comparisons: list[Comparison], word: str) -> str:
 
 
 def _points(settings: Sequence[Where], there: Sequence[Where]) -> str:
-    """Which settings were judged, where some are not there; empty if all are."""
+    """Which settings are not there, so that they were not judged; empty if all are."""
     missing = [named(setting) for setting in settings if setting not in there]
     return f"; without {', '.join(missing)}" if missing else ""
 
@@ -99,7 +100,8 @@ def _sizes(comparisons: list[Comparison], printed: Sizes, of_own: bool) -> list[
     """The printed least and most percentage, each beside ours, and once if they are one."""
     if printed == (None, None):
         return []
-    ours = sorted(entry.percent(of_own) for entry in comparisons)
+    ours = [entry.percent(of_own) for entry in comparisons]
+    ours = sorted(ours) if not np.isnan(ours).any() else [NOTHING]
     pairs = zip(printed, (ours[0], ours[-1]), strict=True)
     return list(dict.fromkeys((size, interval) for size, interval in pairs if size is not None))
 
@@ -116,7 +118,9 @@ def _rules(facts: Facts, table: str, metrics: Iterable[str], at: Iterable[Where]
     so that there is nothing to compare in what a training curve says.
     """
     chances, may_be = {}, []
-    for rule in () if CURVES.keys() & {*metrics} else (*facts.rules, BEST_COIN):
+    if CURVES.keys() & {*metrics}:
+        return [], []
+    for rule in (*facts.rules, BEST_COIN):
         try:
             pairs = [
                 facts.compare(table, metric, TOPPO | setting, {"method": rule} | setting)
@@ -179,7 +183,9 @@ class Better(Test):
         word, sizes = _word(found), _sizes(found, self.printed, self.of_own)
         whose = " of its own" if self.of_own else ""
         evidence = _summary(facts.arm, found, word) + _points(self.at, facts.there(self.table, self.at))
-        evidence += "".join(f", {in_words(ours)} %{whose} (printed {size:g} %)" for size, ours in sizes)
+        for size, ours in sizes:
+            percent = "no percentage, since a value is 0" if ours is NOTHING else f"{in_words(ours)} %{whose}"
+            evidence += f", {percent} (printed {size:g} %)"
         evidence += self._besides(facts)
         if word != REPRODUCED:
             return word, evidence
@@ -297,11 +303,11 @@ class NearOptimal(Test):
     """After `EARLY` episodes TOPPO's training has made 95 % of its way: its next ones lie no lower in the mean."""
 
     def decide(self, facts: Facts) -> Decision:
-        lead = mean_interval(sample := facts.sample("table_iv.csv", TOPPO, "near"))
+        sample = facts.sample("table_iv.csv", TOPPO, "near")
+        lead, way = mean_interval(sample), f"{100 * NEAR:g} % of the way from Random to the last {FINAL}"
         evidence = (
-            f"{facts.arm}, {len(sample)} seeds: episodes {EARLY + 1} to {EARLY + FINAL} lie {in_words(lead)} above"
+            f"{facts.arm}, {len(sample)} seeds: episodes {EARLY + 1} to {EARLY + FINAL} less {way}: {in_words(lead)}"
         )
-        evidence += f" {NEAR:.0%} of the way from Random to the last {FINAL}"
         return REPRODUCED if lead.low >= 0 else REFUTED if lead.high < 0 else UNDECIDED, evidence
 
 

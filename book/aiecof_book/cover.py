@@ -74,7 +74,6 @@ def strip(found: Iterable[Verdict], page: str = "../notebooks/claims.html") -> s
 def _in_words(text: str) -> str:
     """What a verdict rests on, with methods and arms by their names and minus signs."""
     text = re.sub(r"(?<![\w-])-(?=\d)", "\N{MINUS SIGN}", text)
-    text = re.sub(r"\b(\w+)=(?=[\d.])", r"at \1 ", text)
     names = {key: re.sub(", (.+)", r" (\1)", name) for key, name in (METHODS | ARMS).items()}  # they stand in lists
     return re.sub(r"[a-z][a-z0-9-]*", lambda word: names.get(word[0], word[0]), text)
 
