@@ -108,6 +108,11 @@ def holds(differences: ArrayLike) -> str:
     return answer if low < high else f"{answer} ({_alike(differences)})"
 
 
+def leaves_out_zero(differences: ArrayLike) -> bool:
+    """Whether the 95 % interval of paired differences has 0 outside."""
+    return holds(differences).split()[0] in ("yes", "no")
+
+
 def _alike(values: ArrayLike) -> str:
     return {0: "no results", 1: "one seed"}.get(np.size(values), f"alike on {np.size(values)} seeds")
 
