@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import nbformat
 from IPython.core.inputtransformer2 import TransformerManager
 from nbformat import NotebookNode
-from sandbox import Sandbox, bound_names
+from sandbox import Sandbox, bound_names, parsed
 
 HELPFUL = {
     "numpy",
@@ -84,7 +84,7 @@ def year_of(notebook: NotebookNode) -> int | None:
     """The `YEAR` of a lab, or None if its first code cell has none."""
     sources = (cell.source for cell in notebook.cells if cell.cell_type == "code")
     lines = [line for line in next(sources, "").splitlines() if line.startswith("YEAR = ")]
-    return ast.literal_eval(lines[0].partition("=")[2].partition("#")[0].strip()) if lines else None
+    return ast.literal_eval(parsed(lines[0]).body[0].value) if lines else None
 
 
 def solution(cell: NotebookNode) -> str:
@@ -153,8 +153,8 @@ def imported(tree: ast.AST) -> set[str]:
 def suspicions(source: NotebookNode, whole: NotebookNode) -> list[str]:
     """What a teacher should look at in the student's own cells; a careless student may do most of it as well."""
     code = [cell for cell in source.cells if cell.cell_type == "code"]
-    locked = [ast.parse(cell.source) for cell in code if part(cell) == "locked"]
-    checks = [ast.parse(cell.source) for cell in code if part(cell) == "check"]
+    locked = [parsed(cell.source) for cell in code if part(cell) == "locked"]
+    checks = [parsed(cell.source) for cell in code if part(cell) == "check"]
     handed_out = set().union(*map(imported, locked))
     own = {name for cell in code if part(cell) == "answer" for name in bound_names(solution(cell))}
     given = {name for tree in locked for name in bound_names(ast.unparse(tree))}
@@ -166,12 +166,14 @@ def suspicions(source: NotebookNode, whole: NotebookNode) -> list[str]:
     found = []
     for cell in whole.cells:
         if cell.cell_type == "code" and part(cell) in ("answer", "free"):
+            where = tag(cell).get("grade_id", "a cell of its own")
             try:
-                tree = ast.parse(TransformerManager().transform_cell(cell.source))
+                tree = parsed(TransformerManager().transform_cell(cell.source))
+                found += [f"{where}: {what}" for what in _seen(tree, handed_out, protected, given)]
             except (SyntaxError, ValueError):
                 continue
-            where = tag(cell).get("grade_id", "a cell of its own")
-            found += [f"{where}: {what}" for what in _seen(tree, handed_out, protected, given)]
+            except (RecursionError, MemoryError):
+                found.append(f"{where}: is too deep to be looked at")
     return list(dict.fromkeys(found))
 
 

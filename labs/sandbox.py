@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from pathlib import Path
@@ -31,6 +32,9 @@ LONGEST_OUTPUT = 20_000
 WATCHED = {"aiecof", "aiecof_book", "builtins", "itertools", "math", "numpy", "pandas", "scipy"}
 NEW_USER, READ_ONLY, REMOUNT, BIND, RECURSIVE, PRIVATE = 0x10000000, 1, 32, 4096, 16384, 1 << 18
 KEPT_FLAGS = {"nosuid": 2, "nodev": 4, "noexec": 8, "noatime": 1024, "nodiratime": 2048, "relatime": 1 << 21}
+
+
+_PARSING = threading.Lock()
 
 
 class SandboxError(Exception):
@@ -164,10 +168,16 @@ class Untouched:
         return changed
 
 
+def parsed(source: str) -> ast.Module:
+    """The tree of a source, one at a time: CPython counts how deep trees are in a place that threads share."""
+    with _PARSING:
+        return ast.parse(source)
+
+
 def bound_names(source: str) -> set[str]:
     """Names that a solution gives a value to, or a part of a value."""
     found = set()
-    for node in ast.parse(source).body:
+    for node in parsed(source).body:
         for target in getattr(node, "targets", [getattr(node, "target", None)]):
             for part in target.elts if isinstance(target, ast.Tuple) else [target]:
                 while isinstance(part, ast.Subscript | ast.Attribute):

@@ -5,7 +5,9 @@ import csv
 import importlib.util
 import re
 import sys
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -180,6 +182,31 @@ def test_a_lab_is_put_back_into_shape():
 def test_what_a_teacher_should_look_at_is_named(code, what):
     found = checking.suspicions(read("lab1_costs"), handed_in("lab1_costs", {}, code))
     assert found == ([f"a cell of its own: {what}"] if what else [])
+
+
+@pytest.mark.parametrize("long", [200, 1_000, 100_000])
+def test_a_cell_that_is_too_deep_is_no_end_of_grading(long):
+    deep = "total = " + " + ".join(["1"] * long)
+    found = checking.suspicions(read("lab1_costs"), handed_in("lab1_costs", {}, f"import os\n{deep}"))
+    assert found in (["a cell of its own: imports os"], ["a cell of its own: is too deep to be looked at"])
+
+
+def test_trees_are_made_one_at_a_time(monkeypatch):
+    """CPython 3.11 counts their depth in one place for all threads, and a class is graded by several."""
+    inside, most, parse = [], [], ast.parse
+
+    def slow(source, *args, **kwargs):
+        inside.append(source)
+        most.append(len(inside))
+        time.sleep(1e-3)
+        inside.pop()
+        return parse(source, *args, **kwargs)
+
+    monkeypatch.setattr(ast, "parse", slow)
+    source, mine = read("lab1_costs"), handed_in("lab1_costs", {}, "import os")
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: checking.suspicions(source, mine), range(16)))
+    assert found == [["a cell of its own: imports os"]] * 16 and len(most) > 16 and max(most) == 1
 
 
 def test_a_variant_changes_the_year_alone():
