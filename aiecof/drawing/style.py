@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike
 from aiecof.checks import check_calls, check_choice
 from aiecof.metrics import ANY, METRICS
 from aiecof.study.curves import MEASURES
+from aiecof.study.grids import REPRESENTATIVES
 from aiecof.study.paper import NAMES
 from aiecof.study.statistics import mean_interval
 from aiecof.study.store import manifest
@@ -86,7 +87,7 @@ CHANGES = {
 ARMS = {
     f"{arm}-{name}": f"{NETWORKS[name]}, {change}" if change else NETWORKS[name]
     for arm, change in CHANGES.items()
-    for name in ("plain", "nine-rows")
+    for name in REPRESENTATIVES
 }
 """Arm on a network -> what it is called."""
 METHODS = NAMES | {

@@ -182,7 +182,8 @@ class Better(Test):
         found = list(self._comparisons(facts))
         word, sizes = _word(found), _sizes(found, self.printed, self.of_own)
         whose = " of its own" if self.of_own else ""
-        evidence = _summary(facts.arm, found, word) + _points(self.at, facts.there(self.table, self.at))
+        at = facts.there(self.table, self.at)
+        evidence = _summary(facts.arm, found, word) + _points(self.at, at)
         for size, ours in sizes:
             percent = "no percentage, since a value is 0" if ours is NOTHING else f"{in_words(ours)} %{whose}"
             evidence += f", {percent} (printed {size:g} %)"
@@ -190,7 +191,7 @@ class Better(Test):
         if word != REPRODUCED:
             return word, evidence
         if self.winners == (TOPPO,):
-            as_good, may_be = _rules(facts, self.table, self.metrics, facts.there(self.table, self.at))
+            as_good, may_be = _rules(facts, self.table, self.metrics, at)
             if as_good:
                 return MATCHED, f"{evidence}; as good without learning: {', '.join(as_good)}"
             if may_be:
